@@ -1,0 +1,172 @@
+package kube
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Hinted is an error that knows what a person can do about it.
+type Hinted interface {
+	error
+	Hint() string
+}
+
+// ConnectError says that no cluster could be used: there is no kubeconfig, nothing answers at its
+// address, or the cluster refuses the credentials. Nothing was changed.
+type ConnectError struct {
+	Context string // of the kubeconfig; may be empty
+	Host    string // the API server's URL; may be empty
+	Problem string // what is wrong, in a few words
+	Advice  string // what to do about it
+	Err     error
+}
+
+func (e *ConnectError) Error() string {
+	var b strings.Builder
+	b.WriteString(e.Problem)
+	if e.Host != "" {
+		fmt.Fprintf(&b, " at %s", e.Host)
+	}
+	if e.Context != "" {
+		fmt.Fprintf(&b, " (context %q)", e.Context)
+	}
+	if e.Err != nil {
+		fmt.Fprintf(&b, ": %v", e.Err)
+	}
+	return b.String()
+}
+
+// Unwrap gives the cause.
+func (e *ConnectError) Unwrap() error { return e.Err }
+
+// Hint says what to do.
+func (e *ConnectError) Hint() string { return e.Advice }
+
+// classify turns what the first request met into a ConnectError.
+func classify(err error, contextName, host string) *ConnectError {
+	e := &ConnectError{Context: contextName, Host: host, Err: rootCause(err)}
+	var (
+		unknownCA  x509.UnknownAuthorityError
+		badCert    x509.CertificateInvalidError
+		wrongName  x509.HostnameError
+		noSuchHost *net.DNSError
+		netErr     net.Error
+	)
+	switch {
+	case apierrors.IsUnauthorized(err):
+		e.Problem, e.Err = "the cluster refuses the credentials", nil
+		e.Advice = "they are wrong or expired: log in again (for EKS: aws sso login, then aws eks update-kubeconfig), then try kubectl auth whoami"
+	case apierrors.IsForbidden(err):
+		e.Problem, e.Advice = "the cluster does not let this user read its version", "ask for a role on it, or choose another context with --context"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		e.Problem, e.Err = "nothing listens", nil
+		e.Advice = "start the cluster (minikube start, kind create cluster, colima start --kubernetes) or choose another one with --context"
+	case errors.As(err, &unknownCA), errors.As(err, &badCert), errors.As(err, &wrongName):
+		e.Problem, e.Advice = "the API server's certificate is not trusted", "the kubeconfig may belong to an older cluster of the same address: fetch it again"
+	case errors.As(err, &noSuchHost):
+		e.Problem, e.Advice = "the API server's name is not known", "check the network or VPN, or choose another cluster with --context"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
+		e.Problem, e.Advice = "the API server does not answer", "check the network or VPN, and that the cluster is running"
+	default:
+		e.Problem, e.Advice = "the cluster can't be reached", "try kubectl get --raw /version with the same context"
+	}
+	return e
+}
+
+// rootCause drops the wrapping that repeats the URL in every layer.
+func rootCause(err error) error {
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return err
+		}
+		err = next
+	}
+}
+
+// ConflictError says that a field which pwdeploy wants to set belongs to another field manager and has
+// another value. Server-side apply reports it (KEP-555); pwdeploy does not force it.
+type ConflictError struct {
+	Ref       Ref
+	Conflicts []Conflict
+}
+
+// Conflict is one field in dispute.
+type Conflict struct {
+	Field   string // as a path: .spec.replicas
+	Manager string // as the server words it: conflict with "kubectl-client-side-apply" using apps/v1
+}
+
+func (e *ConflictError) Error() string {
+	parts := make([]string, 0, len(e.Conflicts))
+	for _, c := range e.Conflicts {
+		parts = append(parts, fmt.Sprintf("%s: %s", c.Field, c.Manager))
+	}
+	return fmt.Sprintf("%s: fields set by somebody else: %s", e.Ref, strings.Join(parts, "; "))
+}
+
+// Hint says what to do.
+func (e *ConflictError) Hint() string {
+	return "undo that change, or set the same value in pwdeploy.yaml; nothing was forced"
+}
+
+// conflictOf reads the fields in dispute out of the server's answer.
+func conflictOf(ref Ref, err error) error {
+	var status apierrors.APIStatus
+	if !apierrors.IsConflict(err) || !errors.As(err, &status) || status.Status().Details == nil {
+		return nil
+	}
+	e := &ConflictError{Ref: ref}
+	for _, c := range status.Status().Details.Causes {
+		if c.Type == metav1.CauseTypeFieldManagerConflict {
+			e.Conflicts = append(e.Conflicts, Conflict{Field: c.Field, Manager: c.Message})
+		}
+	}
+	if len(e.Conflicts) == 0 {
+		return nil
+	}
+	return e
+}
+
+// ForeignError says that an object which pwdeploy wants to make is there already and was made by
+// somebody else, so that it is neither changed nor deleted.
+type ForeignError struct {
+	Ref       Ref
+	ManagedBy string // its app.kubernetes.io/managed-by label; may be empty
+}
+
+func (e *ForeignError) Error() string {
+	if e.ManagedBy != "" {
+		return fmt.Sprintf("%s exists and is managed by %s", e.Ref, e.ManagedBy)
+	}
+	return fmt.Sprintf("%s exists and was not made by pwdeploy", e.Ref)
+}
+
+// Hint says what to do.
+func (e *ForeignError) Hint() string {
+	return "delete it if it is no longer needed, or deploy to another namespace with --namespace"
+}
+
+// DeniedError says what the user may not do. Nothing was changed.
+type DeniedError struct{ Denied []Access }
+
+func (e *DeniedError) Error() string {
+	parts := make([]string, 0, len(e.Denied))
+	for _, a := range e.Denied {
+		parts = append(parts, a.String())
+	}
+	return "not permitted: " + strings.Join(parts, ", ")
+}
+
+// Hint says what to do.
+func (e *DeniedError) Hint() string {
+	return "ask the cluster's administrator for these permissions, or use another user with --context; nothing was changed"
+}

@@ -117,8 +117,12 @@ type Pair struct {
 	Value string `json:"value" doc:"The value now stored under the key." example:"hello"`
 }
 
-type textOutput struct {
-	Body string
+type statusOutput struct {
+	Body string `example:"Your redis crud server is running!"`
+}
+
+type valueOutput struct {
+	Body string `doc:"The value." example:"hello"`
 }
 
 type pairOutput struct {
@@ -126,15 +130,15 @@ type pairOutput struct {
 }
 
 type countOutput struct {
-	Body int64 `minimum:"0" maximum:"1" doc:"The number of keys removed."`
+	Body int64 `minimum:"0" maximum:"1" doc:"The number of keys removed." example:"1"`
 }
 
 type handlers struct {
 	store Store
 }
 
-func (h *handlers) status(context.Context, *struct{}) (*textOutput, error) {
-	return &textOutput{Body: running}, nil
+func (h *handlers) status(context.Context, *struct{}) (*statusOutput, error) {
+	return &statusOutput{Body: running}, nil
 }
 
 func (h *handlers) create(ctx context.Context, in *pairInput) (*pairOutput, error) {
@@ -150,7 +154,7 @@ func (h *handlers) create(ctx context.Context, in *pairInput) (*pairOutput, erro
 	return &pairOutput{Body: Pair{Key: in.Key, Value: in.Value}}, nil
 }
 
-func (h *handlers) read(ctx context.Context, in *keyInput) (*textOutput, error) {
+func (h *handlers) read(ctx context.Context, in *keyInput) (*valueOutput, error) {
 	if err := checkText("Key", in.Key, MaxKeyBytes); err != nil {
 		return nil, err
 	}
@@ -158,7 +162,7 @@ func (h *handlers) read(ctx context.Context, in *keyInput) (*textOutput, error) 
 	if err != nil {
 		return nil, answer(err)
 	}
-	return &textOutput{Body: value}, nil
+	return &valueOutput{Body: value}, nil
 }
 
 func (h *handlers) delete(ctx context.Context, in *keyInput) (*countOutput, error) {

@@ -135,7 +135,7 @@ func serve(f flags, stderr io.Writer) int {
 	if err != nil {
 		return report(stderr, exitUsage, err)
 	}
-	defer redisStore.Close() //nolint:errcheck // the process ends; there is nothing to do about it
+	defer redisStore.Close()
 	srv, err := server.New(server.Options{
 		Listen: f.listen, MetricsListen: f.metricsListen,
 		ShutdownDelay: f.shutdownDelay, DrainTimeout: f.drainLimit,

@@ -224,7 +224,7 @@ func TestWritesRefused(t *testing.T) {
 	svc := startService(t, redisServer.addr())
 	redisServer.do("", "SET", "a", "b")
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
+		t.Run(tt.name, func(*testing.T) {
 			redisServer.do("", tt.make...)
 			svc.wantQuickly("POST", "/pw/c/d", 503, tt.want)
 			svc.wantQuickly("GET", "/pw/a", 200, `"b"`)

@@ -19,24 +19,28 @@ func watch(next http.Handler, m *Metrics, log *slog.Logger) http.Handler {
 		start := time.Now()
 		m.inFlight.Inc()
 		rec := &recorder{ResponseWriter: w}
-		defer func() {
-			survive(recover(), rec, log)
-			m.inFlight.Dec()
-			took, method, route := time.Since(start), methodLabel(r.Method), routeLabel(r.Pattern)
-			m.answered(method, route, rec.statusCode(), took)
-			log.LogAttrs(r.Context(), slog.LevelDebug, "request",
-				slog.String("method", method), slog.String("route", route),
-				slog.Int("status", rec.statusCode()), slog.Int64("bytes", rec.bytes),
-				slog.Float64("ms", float64(took.Microseconds())/1000), slog.String("remote", r.RemoteAddr))
-		}()
-		next.ServeHTTP(rec, r)
+		callSafely(next, rec, r, log)
+		m.inFlight.Dec()
+		took, method, route := time.Since(start), methodLabel(r.Method), routeLabel(r.Pattern)
+		m.answered(method, route, rec.statusCode(), took)
+		log.LogAttrs(r.Context(), slog.LevelDebug, "request",
+			slog.String("method", method), slog.String("route", route),
+			slog.Int("status", rec.statusCode()), slog.Int64("bytes", rec.bytes),
+			slog.Float64("ms", float64(took.Microseconds())/1000), slog.String("remote", r.RemoteAddr))
 	})
 }
 
+// callSafely answers 500 where the handler panics before it has answered.
+func callSafely(next http.Handler, rec *recorder, r *http.Request, log *slog.Logger) {
+	defer func() {
+		if panicked := recover(); panicked != nil {
+			survive(panicked, rec, log)
+		}
+	}()
+	next.ServeHTTP(rec, r)
+}
+
 func survive(panicked any, rec *recorder, log *slog.Logger) {
-	if panicked == nil {
-		return
-	}
 	log.Error("a request ended in a panic", "panic", panicked, "stack", string(debug.Stack()))
 	if rec.status == 0 {
 		api.WriteError(rec, http.StatusInternalServerError, "Internal Server Error")

@@ -259,8 +259,8 @@ func TestRolloutKeepsEveryReplica(t *testing.T) {
 			}
 			pod := deployment.Spec.Template.Spec
 			stop := pod.Containers[0].Lifecycle.PreStop.Sleep.Seconds
-			if rest := *pod.TerminationGracePeriodSeconds - stop; rest < 15 {
-				t.Errorf("%d s are left after the preStop sleep, want 15 for requests under way", rest)
+			if rest := *pod.TerminationGracePeriodSeconds - stop; rest < 1+20 {
+				t.Errorf("%d s are left after the preStop sleep, want the service's delay (1 s) and drain (20 s)", rest)
 			}
 			if budget := typed[policyv1.PodDisruptionBudget](t, objects); *budget.Spec.MaxUnavailable != intstr.FromInt32(1) {
 				t.Errorf("budget %v lets none or many go, want one", budget.Spec)

@@ -20,13 +20,31 @@ func (a *app) settingFlags(f *pflag.FlagSet, names ...string) {
 		defaults[name] = fmt.Sprint(value)
 	}
 	for _, name := range names {
-		usage := setting(name).Usage
+		s := setting(name)
+		usage := s.Usage
 		if v := defaults[name]; v != "" {
 			usage += fmt.Sprintf(" (default %s)", v)
 		}
-		a.flags.values[name] = f.String(name, "", usage)
+		value := &settingValue{placeholder: s.Value}
+		f.Var(value, name, usage)
+		a.flags.values[name] = &value.text
 	}
 }
+
+// settingValue is a flag's value, and what stands for it in the help.
+type settingValue struct{ text, placeholder string }
+
+// Set implements pflag.Value.
+func (v *settingValue) Set(text string) error {
+	v.text = text
+	return nil
+}
+
+// String implements pflag.Value.
+func (v *settingValue) String() string { return v.text }
+
+// Type implements pflag.Value.
+func (v *settingValue) Type() string { return v.placeholder }
 
 func setting(flag string) config.Setting {
 	all := config.Settings()

@@ -11,6 +11,7 @@ import (
 type Setting struct {
 	Path  string // redis.chart.ref
 	Flag  string // empty: no flag of its own
+	Value string // what stands for the value in a flag's help
 	Usage string
 	set   func(c *Config, value string) error
 }
@@ -35,29 +36,29 @@ func (s Setting) Env() string {
 // Settings are all of them, in the order in which they are documented.
 func Settings() []Setting {
 	return []Setting{
-		{"kubeconfig", "kubeconfig", "`FILE` with the clusters (default: KUBECONFIG, then ~/.kube/config)", text(func(c *Config) *string { return &c.Kubeconfig })},
-		{"context", "context", "kubeconfig context to use, by `NAME` (default: the current one)", text(func(c *Config) *string { return &c.Context })},
-		{"profile", "profile", "kind of cluster: `local|aws` (default: detected)", text(func(c *Config) *string { return &c.Profile })},
-		{"namespace", "namespace", "namespace of the app, by `NAME`", text(func(c *Config) *string { return &c.Namespace })},
-		{"host", "host", "DNS `NAME` that the app is served under", text(func(c *Config) *string { return &c.Host })},
-		{"image", "image", "image of the app, by `NAME`", text(func(c *Config) *string { return &c.Image })},
-		{"replicas", "replicas", "`NUMBER` of the app's pods", number(func(c *Config) *int { return &c.Replicas })},
-		{"timeout", "timeout", "`DURATION` that a command may take in all", duration(func(c *Config) *Duration { return &c.Timeout })},
-		{"logLevel", "log-level", "what is logged to standard error: `debug|info|warn|error`", text(func(c *Config) *string { return &c.LogLevel })},
-		{"cacheDir", "", "folder where fetched charts are kept", text(func(c *Config) *string { return &c.CacheDir })},
-		{"redis.namespace", "", "namespace of Redis", text(func(c *Config) *string { return &c.Redis.Namespace })},
-		{"redis.storageClass", "", "StorageClass of Redis' volumes, where the profile has some", text(func(c *Config) *string { return &c.Redis.StorageClass })},
-		{"redis.chart.ref", "", "Redis chart: oci://, https://, a .tgz or a folder", text(func(c *Config) *string { return &c.Redis.Chart.Ref })},
-		{"redis.chart.version", "", "version of the Redis chart", text(func(c *Config) *string { return &c.Redis.Chart.Version })},
-		{"redis.chart.digest", "", "sha256 digest that the Redis chart must have", text(func(c *Config) *string { return &c.Redis.Chart.Digest })},
-		{"redis.chart.values", "", "extra values files for the Redis chart, separated by commas", list(func(c *Config) *[]string { return &c.Redis.Chart.Values })},
-		{"ingress.namespace", "", "namespace of ingress-nginx", text(func(c *Config) *string { return &c.Ingress.Namespace })},
-		{"ingress.className", "", "ingress class that serves the app", text(func(c *Config) *string { return &c.Ingress.ClassName })},
-		{"ingress.defaultClass", "", "make that class the cluster's default", boolean(func(c *Config) *bool { return &c.Ingress.DefaultClass })},
-		{"ingress.chart.ref", "", "ingress-nginx chart: oci://, https://, a .tgz or a folder", text(func(c *Config) *string { return &c.Ingress.Chart.Ref })},
-		{"ingress.chart.version", "", "version of the ingress-nginx chart", text(func(c *Config) *string { return &c.Ingress.Chart.Version })},
-		{"ingress.chart.digest", "", "sha256 digest that the ingress-nginx chart must have", text(func(c *Config) *string { return &c.Ingress.Chart.Digest })},
-		{"ingress.chart.values", "", "extra values files for the ingress-nginx chart, separated by commas", list(func(c *Config) *[]string { return &c.Ingress.Chart.Values })},
+		{"kubeconfig", "kubeconfig", "FILE", "kubeconfig to use (default: KUBECONFIG, then ~/.kube/config)", text(func(c *Config) *string { return &c.Kubeconfig })},
+		{"context", "context", "NAME", "kubeconfig context to use (default: the current one)", text(func(c *Config) *string { return &c.Context })},
+		{"profile", "profile", "local|aws", "kind of cluster (default: detected)", text(func(c *Config) *string { return &c.Profile })},
+		{"namespace", "namespace", "NAME", "namespace of the app", text(func(c *Config) *string { return &c.Namespace })},
+		{"host", "host", "NAME", "DNS name that the app is served under", text(func(c *Config) *string { return &c.Host })},
+		{"image", "image", "IMAGE", "image of the app", text(func(c *Config) *string { return &c.Image })},
+		{"replicas", "replicas", "N", "number of the app's pods", number(func(c *Config) *int { return &c.Replicas })},
+		{"timeout", "timeout", "DURATION", "how long a command may take in all", duration(func(c *Config) *Duration { return &c.Timeout })},
+		{"logLevel", "log-level", "LEVEL", "what is logged to standard error: debug, info, warn or error", text(func(c *Config) *string { return &c.LogLevel })},
+		{"cacheDir", "", "", "folder where fetched charts are kept", text(func(c *Config) *string { return &c.CacheDir })},
+		{"redis.namespace", "", "", "namespace of Redis", text(func(c *Config) *string { return &c.Redis.Namespace })},
+		{"redis.storageClass", "", "", "StorageClass of Redis' volumes, where the profile has some", text(func(c *Config) *string { return &c.Redis.StorageClass })},
+		{"redis.chart.ref", "", "", "Redis chart: oci://, https://, a .tgz or a folder", text(func(c *Config) *string { return &c.Redis.Chart.Ref })},
+		{"redis.chart.version", "", "", "version of the Redis chart", text(func(c *Config) *string { return &c.Redis.Chart.Version })},
+		{"redis.chart.digest", "", "", "sha256 digest that the Redis chart must have", text(func(c *Config) *string { return &c.Redis.Chart.Digest })},
+		{"redis.chart.values", "", "", "extra values files for the Redis chart, separated by commas", list(func(c *Config) *[]string { return &c.Redis.Chart.Values })},
+		{"ingress.namespace", "", "", "namespace of ingress-nginx", text(func(c *Config) *string { return &c.Ingress.Namespace })},
+		{"ingress.className", "", "", "ingress class that serves the app", text(func(c *Config) *string { return &c.Ingress.ClassName })},
+		{"ingress.defaultClass", "", "", "make that class the cluster's default", boolean(func(c *Config) *bool { return &c.Ingress.DefaultClass })},
+		{"ingress.chart.ref", "", "", "ingress-nginx chart: oci://, https://, a .tgz or a folder", text(func(c *Config) *string { return &c.Ingress.Chart.Ref })},
+		{"ingress.chart.version", "", "", "version of the ingress-nginx chart", text(func(c *Config) *string { return &c.Ingress.Chart.Version })},
+		{"ingress.chart.digest", "", "", "sha256 digest that the ingress-nginx chart must have", text(func(c *Config) *string { return &c.Ingress.Chart.Digest })},
+		{"ingress.chart.values", "", "", "extra values files for the ingress-nginx chart, separated by commas", list(func(c *Config) *[]string { return &c.Ingress.Chart.Values })},
 	}
 }
 

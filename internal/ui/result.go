@@ -29,7 +29,7 @@ func Target(w io.Writer, s Style, verb string, t stack.Target) {
 // Up writes what up did, where the app is served, and what is next.
 func Up(w io.Writer, s Style, r *stack.UpResult) {
 	if !r.Changed {
-		fmt.Fprintf(w, "Nothing to change. ")
+		fmt.Fprintln(w, "Nothing to change: it is all there as it should be.")
 	}
 	fmt.Fprintf(w, "Serving %s  %s\n", s.Bold(r.Endpoint.URL), s.Dim(reached(r.Endpoint)))
 	fmt.Fprintf(w, "Docs    %s\n", r.Endpoint.Docs)
@@ -104,8 +104,16 @@ func objects(w io.Writer, s Style, all []stack.ObjectStatus) {
 		}
 	}
 	if healthy > 0 {
-		fmt.Fprintf(w, "    %s\n", s.Dim(fmt.Sprintf("and %d objects as they should be", healthy)))
+		fmt.Fprintf(w, "    %s\n", s.Dim(fmt.Sprintf("and %s in place", counted(healthy, "other object"))))
 	}
+}
+
+// counted words a number of things.
+func counted(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 func verdict(s Style, r *stack.StatusResult) string {
@@ -128,7 +136,7 @@ func DownPlan(w io.Writer, s Style, d *stack.Down) {
 	fmt.Fprintln(w, "This takes away:")
 	row("releases", d.Releases)
 	if n := len(d.Objects); n > 0 {
-		row("objects", []string{fmt.Sprintf("%d of the app in namespace %s", n, d.Target.Namespace)})
+		row("objects", []string{fmt.Sprintf("%s of the app in namespace %s", counted(n, "object"), d.Target.Namespace)})
 	}
 	row("namespaces", d.Namespaces)
 	if d.DeleteData {
@@ -142,7 +150,7 @@ func DownPlan(w io.Writer, s Style, d *stack.Down) {
 
 // Down writes what is gone and what is still there.
 func Down(w io.Writer, s Style, r *stack.DownResult) {
-	fmt.Fprintf(w, "Gone: %d objects, releases and namespaces in %.1fs\n", len(r.Removed), r.Seconds)
+	fmt.Fprintf(w, "Gone after %.1fs: objects, releases and namespaces, %d in all\n", r.Seconds, len(r.Removed))
 	if len(r.Kept) == 0 {
 		return
 	}

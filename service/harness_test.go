@@ -156,7 +156,8 @@ func command(t *testing.T, dir string, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self, args...)
-	cmd.Env = append(os.Environ(), asService+"=1")
+	// The race detector waits a second at every exit unless told otherwise.
+	cmd.Env = append(os.Environ(), asService+"=1", "GORACE=atexit_sleep_ms=20")
 	cmd.Dir = dir
 	return cmd
 }

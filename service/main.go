@@ -144,9 +144,10 @@ func serve(f flags, stderr io.Writer) int {
 	if err != nil {
 		return report(stderr, exitFailed, err)
 	}
+	// Never undone: a signal between the end of the stop and the end of the
+	// process must not turn exit code 0 into a death by signal.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
-	defer signal.Stop(signals)
 	return report(stderr, exitFailed, srv.Run(context.Background(), signals))
 }
 

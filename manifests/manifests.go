@@ -87,7 +87,7 @@ var embedded embed.FS
 // first, then what others refer to, then those that refer. Every parameter that can't be used is reported at once, each
 // as a *ParamError in the joined error.
 func Build(p Params) ([]*unstructured.Unstructured, error) {
-	if err := p.validate(); err != nil {
+	if err := p.Validate(); err != nil {
 		return nil, err
 	}
 	disk, err := load(embedded)

@@ -35,8 +35,8 @@ const (
 	defaultTag    = "latest"
 )
 
-// validate reports every parameter that the API server, or kustomize before it, would refuse.
-func (p Params) validate() error {
+// Validate reports every parameter that the API server, or kustomize before it, would refuse.
+func (p Params) Validate() error {
 	_, imageErr := parseImage(p.Image)
 	return errors.Join(
 		check("overlay", p.Overlay, p.Overlay == OverlayLocal || p.Overlay == OverlayAWS, OverlayLocal+" or "+OverlayAWS),

@@ -1,6 +1,8 @@
 package helm
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -32,6 +34,29 @@ type Spec struct {
 	// Force applies the release again although neither chart nor values changed: its objects are known to
 	// differ from its manifest.
 	Force bool
+	// OnHook is called when the wait for a hook begins: a Job or Pod that runs before or after the
+	// chart's objects are made. May be nil.
+	OnHook func(kind, namespace, name string)
+}
+
+func (s Spec) validate() error {
+	switch {
+	case s.Name == "" || s.Namespace == "":
+		return errors.New("a release needs a name and a namespace")
+	case s.Chart == nil:
+		return fmt.Errorf("release %s/%s: no chart is given", s.Namespace, s.Name)
+	default:
+		return nil
+	}
+}
+
+func (s Spec) hookTimeout() time.Duration { return orDefault(s.HookTimeout) }
+
+func orDefault(timeout time.Duration) time.Duration {
+	if timeout <= 0 {
+		return DefaultHookTimeout
+	}
+	return timeout
 }
 
 // DefaultHookTimeout bounds a hook when Spec.HookTimeout is 0. It leaves time to pull an image.

@@ -17,6 +17,7 @@ import (
 type Readiness struct {
 	Ref     Ref
 	Ready   bool
+	Missing bool     // it is not there at all
 	Message string   // "2/2 ready", "missing", or what it waits for
 	Image   string   // of a workload: its first container's image
 	Problem *Problem // the cause, where one is known
@@ -64,10 +65,10 @@ func assess(v view, ref Ref) Readiness {
 	out := Readiness{Ref: ref}
 	obj := v.object(ref)
 	if obj == nil {
-		out.Message = "missing"
+		out.Missing, out.Message = true, "missing"
 		return out
 	}
-	out.Image = firstImage(obj)
+	out.Image = FirstImage(obj)
 	result, err := status.Compute(obj)
 	if err != nil {
 		out.Message = "its status can't be read: " + err.Error()
@@ -111,7 +112,8 @@ func describe(obj *unstructured.Unstructured, result *status.Result) string {
 	return text
 }
 
-func firstImage(obj *unstructured.Unstructured) string {
+// FirstImage is the image of a workload's first container, or empty.
+func FirstImage(obj *unstructured.Unstructured) string {
 	containers, _, _ := unstructured.NestedSlice(obj.Object, "spec", "template", "spec", "containers")
 	if len(containers) == 0 {
 		return ""

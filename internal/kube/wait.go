@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -318,45 +319,71 @@ func (c *Client) Assess(ctx context.Context, refs []Ref) ([]Readiness, error) {
 	return states, nil
 }
 
-// snapshot reads the kinds of refs, one list a kind and namespace, and what explains workloads. Cluster
-// scoped kinds are read object by object.
+// snapshot reads the kinds of refs side by side, one list a kind and namespace, and what explains
+// workloads. Cluster scoped kinds are read object by object.
 func (c *Client) snapshot(ctx context.Context, refs []Ref) (snapshot, error) {
+	reads := snapshotReads(refs)
+	found := make([][]*unstructured.Unstructured, len(reads))
+	var group errgroup.Group
+	group.SetLimit(parallelism)
+	for i, ref := range reads {
+		group.Go(func() (err error) {
+			found[i], err = c.read(ctx, ref)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
 	view := snapshot{}
+	for i, ref := range reads {
+		key := groupKey{ref.GroupKind(), ref.Namespace}
+		view[key] = append(view[key], found[i]...)
+	}
+	return view, nil
+}
+
+// snapshotReads are the requests that a snapshot takes: without a name, a list.
+func snapshotReads(refs []Ref) []Ref {
+	var reads []Ref
+	add := func(r Ref) {
+		if !slices.ContainsFunc(reads, r.Same) {
+			reads = append(reads, r)
+		}
+	}
 	for _, ref := range refs {
+		if ref.Namespace == "" {
+			add(ref)
+			continue
+		}
 		kinds := []schema.GroupVersionKind{ref.GroupVersionKind}
 		if Waitable(ref.GroupKind()) {
 			kinds = append(kinds, supportingKinds()...)
 		}
 		for _, kind := range kinds {
-			if err := c.addToSnapshot(ctx, view, kind, ref); err != nil {
-				return nil, err
-			}
+			add(Ref{GroupVersionKind: kind, Namespace: ref.Namespace})
 		}
 	}
-	return view, nil
+	return reads
 }
 
-func (c *Client) addToSnapshot(ctx context.Context, view snapshot, kind schema.GroupVersionKind, ref Ref) error {
-	key := groupKey{kind.GroupKind(), ref.Namespace}
-	if ref.Namespace == "" {
+func (c *Client) read(ctx context.Context, ref Ref) ([]*unstructured.Unstructured, error) {
+	if ref.Name != "" {
 		obj, err := c.Find(ctx, ref)
-		if obj != nil {
-			view[key] = append(view[key], obj)
+		if obj == nil {
+			return nil, err
 		}
-		return err
+		return []*unstructured.Unstructured{obj}, err
 	}
-	if _, ok := view[key]; ok {
-		return nil
-	}
-	view[key] = []*unstructured.Unstructured{}
-	items, err := c.List(ctx, Ref{GroupVersionKind: kind, Namespace: ref.Namespace}, "")
+	items, err := c.List(ctx, ref, "")
 	if meta.IsNoMatchError(err) {
-		return nil
+		return nil, nil
 	}
+	out := make([]*unstructured.Unstructured, 0, len(items))
 	for i := range items {
-		view[key] = append(view[key], &items[i])
+		out = append(out, &items[i])
 	}
-	return err
+	return out, err
 }
 
 // podLogLines is how many of a crashing container's last lines are shown.

@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pwdeploy/pwdeploy/internal/stack"
+	"github.com/pwdeploy/pwdeploy/internal/ui"
+)
+
+// downFlags are those that only down has.
+type downFlags struct{ yes, deleteData bool }
+
+func (a *app) downCommand() *cobra.Command {
+	var f downFlags
+	cmd := &cobra.Command{
+		Use:   "down",
+		Short: "Take away what pwdeploy made, and nothing else",
+		Long: `Removes the app, the releases and the namespaces that pwdeploy made, and waits until they are
+gone. Redis' volumes and password stay unless --delete-data is given. A namespace that holds
+something of somebody else stays too.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.down(cmd, f) },
+	}
+	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask")
+	cmd.Flags().BoolVar(&f.deleteData, "delete-data", false, "delete Redis' volumes and password too")
+	return cmd
+}
+
+func (a *app) down(cmd *cobra.Command, f downFlags) error {
+	cfg, err := a.config(cmd)
+	if err != nil {
+		return err
+	}
+	if !f.yes && !a.interactive() {
+		return &usageError{message: "down asks before it deletes, and there is no terminal to ask on", hint: "give --yes"}
+	}
+	progress := ui.NewProgress(a.Err, a.style, a.getenv)
+	defer progress.Close()
+	engine, err := a.open(cmd.Context(), cfg, "Taking down", progress)
+	if err != nil {
+		return err
+	}
+	planned, err := engine.PlanDown(cmd.Context(), f.deleteData)
+	if err != nil {
+		return err
+	}
+	if planned.Empty() {
+		return a.print(&stack.DownResult{Target: planned.Target, Removed: []string{}, Kept: []stack.Kept{}}, func() {
+			fmt.Fprintln(a.Out, "Nothing to take away.")
+		})
+	}
+	ui.DownPlan(a.Err, a.style, planned)
+	if !f.yes && !a.confirm() {
+		fmt.Fprintln(a.Err, "Nothing was deleted.")
+		return nil
+	}
+	result, err := engine.Down(cmd.Context(), planned)
+	progress.Close()
+	if err != nil {
+		return err
+	}
+	return a.print(result, func() { ui.Down(a.Out, ui.NewStyle(a.Out, a.getenv), result) })
+}
+
+// confirm asks; anything but yes means no.
+func (a *app) confirm() bool {
+	fmt.Fprint(a.Err, "Go ahead? [y/N] ")
+	answer, err := bufio.NewReader(a.In).ReadString('\n')
+	if err != nil {
+		fmt.Fprintln(a.Err)
+	}
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/pwdeploy/pwdeploy/internal/config"
+	"github.com/pwdeploy/pwdeploy/internal/kube"
+	"github.com/pwdeploy/pwdeploy/internal/stack"
+)
+
+// Exit codes.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitUnhealthy   = 3
+	exitNoCluster   = 4
+	exitInterrupted = 130 // 128 + SIGINT, as shells have it
+)
+
+// usageError is a command line that can't be carried out.
+type usageError struct{ message, hint string }
+
+func (e *usageError) Error() string { return e.message }
+
+// Hint says what to do.
+func (e *usageError) Hint() string { return e.hint }
+
+// errUnhealthy ends status where the deployment is not healthy: the result has said why already.
+var errUnhealthy = errors.New("not healthy")
+
+// report writes an error and gives the exit code.
+func (a *app) report(ctx context.Context, err error) int {
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errUnhealthy):
+		return exitUnhealthy
+	case ctx.Err() != nil:
+		fmt.Fprintln(a.Err, "\nInterrupted. What was done so far stays; the same command can be run again.")
+		return exitInterrupted
+	}
+	if !a.parsed {
+		err = &usageError{message: err.Error(), hint: "pwdeploy --help shows what there is"}
+	}
+	a.explain(err)
+	return exitCode(err)
+}
+
+func exitCode(err error) int {
+	var (
+		usage     *usageError
+		input     *stack.InputError
+		settings  *config.Error
+		noCluster *kube.ConnectError
+	)
+	switch {
+	case errors.As(err, &usage), errors.As(err, &input), errors.As(err, &settings):
+		return exitUsage
+	case errors.As(err, &noCluster):
+		return exitNoCluster
+	}
+	return exitFailed
+}
+
+// explain writes what failed, why, and what to do, one error a paragraph.
+func (a *app) explain(err error) {
+	var up *stack.UpError
+	if errors.As(err, &up) {
+		for _, f := range up.Failures {
+			a.explainOne(string(f.Component)+": ", f.Err)
+		}
+		fmt.Fprintln(a.Err, "\nWhat is ready stays. Running pwdeploy up again is safe; pwdeploy status shows the whole.")
+		return
+	}
+	for _, e := range flatten(err) {
+		a.explainOne("", e)
+	}
+}
+
+// flatten takes joined errors apart.
+func flatten(err error) []error {
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		var out []error
+		for _, e := range joined.Unwrap() {
+			out = append(out, flatten(e)...)
+		}
+		return out
+	}
+	return []error{err}
+}
+
+func (a *app) explainOne(prefix string, err error) {
+	fmt.Fprintf(a.Err, "%s %s%s\n", a.style.Bad("Error:"), prefix, indent(err.Error()))
+	for _, line := range evidence(err) {
+		fmt.Fprintf(a.Err, "  | %s\n", line)
+	}
+	var hinted kube.Hinted
+	if errors.As(err, &hinted) && hinted.Hint() != "" {
+		fmt.Fprintf(a.Err, "%s %s\n", a.style.Warn("Hint:"), indent(hinted.Hint()))
+	}
+}
+
+func indent(text string) string {
+	return strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n       ")
+}
+
+// evidence is the log of what crashed.
+func evidence(err error) []string {
+	var notReady *kube.NotReadyError
+	if !errors.As(err, &notReady) {
+		return nil
+	}
+	for _, o := range notReady.Objects {
+		if o.Problem != nil && len(o.Problem.Evidence) > 0 {
+			return o.Problem.Evidence
+		}
+	}
+	return nil
+}
+
+func (a *app) warn(message string) {
+	fmt.Fprintf(a.Err, "%s %s\n", a.style.Warn("Warning:"), message)
+}

@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/pwdeploy/pwdeploy/internal/config"
+)
+
+// settingFlags adds the flags of settings. All of them are strings here: config knows their types and
+// says what is wrong with a value, wherever it came from.
+func (a *app) settingFlags(f *pflag.FlagSet, names ...string) {
+	defaults := map[string]string{}
+	d := config.Default()
+	for name, value := range map[string]any{"namespace": d.Namespace, "host": d.Host, "image": d.Image, "replicas": d.Replicas, "timeout": d.Timeout, "log-level": d.LogLevel} {
+		defaults[name] = fmt.Sprint(value)
+	}
+	for _, name := range names {
+		usage := setting(name).Usage
+		if v := defaults[name]; v != "" {
+			usage += fmt.Sprintf(" (default %s)", v)
+		}
+		a.flags.values[name] = f.String(name, "", usage)
+	}
+}
+
+func setting(flag string) config.Setting {
+	all := config.Settings()
+	i := slices.IndexFunc(all, func(s config.Setting) bool { return s.Flag == flag })
+	return all[i]
+}
+
+// completions completes what can be known without a cluster.
+func (a *app) completions(root *cobra.Command) {
+	fixed := func(values ...string) cobra.CompletionFunc {
+		return cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)
+	}
+	for flag, complete := range map[string]cobra.CompletionFunc{
+		"profile":   fixed(config.ProfileLocal, config.ProfileAWS),
+		"output":    fixed(outputText, outputJSON, outputYAML),
+		"log-level": fixed("debug", "info", "warn", "error"),
+		"context":   a.completeContexts,
+	} {
+		if err := root.RegisterFlagCompletionFunc(flag, complete); err != nil {
+			panic(err) // a flag that does not exist: a mistake in this file
+		}
+	}
+}
+
+// completeContexts lists the kubeconfig's contexts.
+func (a *app) completeContexts(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = *a.flags.values["kubeconfig"]
+	kubeconfig, err := rules.Load()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	names := make([]string, 0, len(kubeconfig.Contexts))
+	for name := range kubeconfig.Contexts {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

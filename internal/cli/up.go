@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/pwdeploy/pwdeploy/internal/ui"
+)
+
+func (a *app) upCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Deploy, wait until it is ready, and prove it by a request",
+		Long: `Installs Redis and ingress-nginx side by side, applies the app, waits for all of it by
+watches, and sends a real request through the ingress. What is as it should be already is
+left alone. An ingress controller that somebody else installed is used, never changed.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.up(cmd) },
+	}
+	cmd.Flags().SortFlags = false
+	a.settingFlags(cmd.Flags(), "host", "image", "replicas")
+	return cmd
+}
+
+func (a *app) up(cmd *cobra.Command) error {
+	cfg, err := a.config(cmd)
+	if err != nil {
+		return err
+	}
+	progress := ui.NewProgress(a.Err, a.style, a.getenv)
+	defer progress.Close()
+	engine, err := a.open(cmd.Context(), cfg, "Deploying to", progress)
+	if err != nil {
+		return err
+	}
+	result, err := engine.Up(cmd.Context())
+	progress.Close()
+	if err != nil {
+		return err
+	}
+	return a.print(result, func() { ui.Up(a.Out, ui.NewStyle(a.Out, a.getenv), result) })
+}

@@ -1,0 +1,139 @@
+// Package stack knows what the deployment consists of (Redis, ingress-nginx, the app) and carries out up,
+// status and down on it. It returns values and a stream of events, and never prints.
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+
+	"github.com/pwdeploy/pwdeploy/internal/config"
+	"github.com/pwdeploy/pwdeploy/internal/helm"
+	"github.com/pwdeploy/pwdeploy/internal/kube"
+)
+
+// Names of the releases and of what pwdeploy itself adds beside them.
+const (
+	redisRelease   = "redis"
+	ingressRelease = "ingress-nginx"
+
+	redisPasswordSecret = "pwdeploy-redis" // in Redis' namespace, made once
+	redisPasswordKey    = "redis-password" //nolint:gosec // the name of a key, not a credential
+)
+
+// Options is what an Engine needs beside its configuration.
+type Options struct {
+	Version string      // of pwdeploy, for the user agent
+	Emit    func(Event) // gets the events, from one goroutine at a time; may be nil
+	Log     *slog.Logger
+	Wrap    func(http.RoundTripper) http.RoundTripper // seam for counting requests; may be nil
+}
+
+// Engine carries out commands on one cluster.
+type Engine struct {
+	cfg    config.Config
+	target Target
+	nodes  kube.Nodes
+	kube   *kube.Client
+	helm   *helm.Client
+	charts *helm.Store
+	events *emitter
+}
+
+// Target is the cluster that a command is about to touch.
+type Target struct {
+	Context         string `json:"context"`
+	Cluster         string `json:"cluster,omitempty"`
+	Server          string `json:"server"`
+	Kubernetes      string `json:"kubernetes"`             // the API server's version
+	Distribution    string `json:"distribution,omitempty"` // kind, minikube, eks, ...; empty if not recognized
+	Profile         string `json:"profile"`
+	ProfileDetected bool   `json:"profileDetected"`
+	Namespace       string `json:"namespace"`
+}
+
+// Open checks the configuration, connects to the cluster, and finds out what kind of cluster it is. It
+// changes nothing. A configuration that can't be used is an *InputError, and the cluster is not asked.
+func Open(ctx context.Context, cfg config.Config, o Options) (*Engine, error) {
+	if err := check(cfg); err != nil {
+		return nil, &InputError{Err: err}
+	}
+	client, err := kube.Connect(ctx, kube.Options{
+		Kubeconfig: cfg.Kubeconfig, Context: cfg.Context, UserAgent: "pwdeploy/" + o.Version, Log: o.Log, Wrap: o.Wrap,
+	})
+	if err != nil {
+		return nil, err
+	}
+	nodes, err := client.Nodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cacheDir, err := cacheDir(cfg.CacheDir)
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{
+		cfg: cfg, kube: client, nodes: nodes, events: newEmitter(o.Emit),
+		target: targetOf(cfg, client, nodes),
+		charts: helm.NewStore(cacheDir),
+		helm: helm.NewClient(helm.ClientOptions{
+			Getter:       func(ns string) genericclioptions.RESTClientGetter { return client.Getter(ns) },
+			FieldManager: kube.FieldManager, Log: o.Log, KubeVersion: client.Version.GitVersion,
+		}),
+	}, nil
+}
+
+// check finds what is wrong with a configuration before any cluster is asked.
+func check(cfg config.Config) error {
+	return errors.Join(
+		params(cfg, config.ProfileLocal, controller{class: cfg.Ingress.ClassName, namespace: cfg.Ingress.Namespace}).Validate(),
+		source(helm.DefaultRedis(), cfg.Redis.Chart).Validate(),
+		source(helm.DefaultIngressNginx(), cfg.Ingress.Chart).Validate(),
+	)
+}
+
+// Target says which cluster the engine works on.
+func (e *Engine) Target() Target { return e.target }
+
+func targetOf(cfg config.Config, client *kube.Client, nodes kube.Nodes) Target {
+	t := Target{
+		Context: client.Context, Cluster: client.Cluster, Server: client.Host, Kubernetes: client.Version.GitVersion,
+		Distribution: nodes.Distribution, Profile: cfg.Profile, Namespace: cfg.Namespace,
+	}
+	if t.Profile == "" {
+		t.Profile, t.ProfileDetected = profileOf(nodes.Distribution), true
+	}
+	return t
+}
+
+// profileOf is the profile that suits a distribution. Where nothing is recognized it is the one that
+// needs least of the cluster.
+func profileOf(distribution string) string {
+	if distribution == "eks" || distribution == "eks-auto" {
+		return config.ProfileAWS
+	}
+	return config.ProfileLocal
+}
+
+func cacheDir(dir string) (string, error) {
+	if dir != "" {
+		return dir, nil
+	}
+	base, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("no cache folder for charts: %w; set cacheDir in pwdeploy.yaml", err)
+	}
+	return filepath.Join(base, "pwdeploy", "charts"), nil
+}
+
+// instance marks what this deployment owns: deployments in other namespaces are somebody else's.
+func (e *Engine) instance() string { return e.cfg.Namespace }
+
+func (e *Engine) timeout() time.Duration { return time.Duration(e.cfg.Timeout) }

@@ -1,0 +1,83 @@
+package stack
+
+import (
+	"sync"
+	"time"
+)
+
+// Component is a part of the deployment that is reported on as one.
+type Component string
+
+// The components, in the order in which they are shown.
+const (
+	Redis    Component = "redis"
+	Ingress  Component = "ingress-nginx"
+	App      Component = "app"
+	Endpoint Component = "endpoint" // the address under which the app is served
+)
+
+// Components are all of them, in the order in which they are shown.
+func Components() []Component { return []Component{Redis, Ingress, App, Endpoint} }
+
+// EventKind says what an event means for its component.
+type EventKind string
+
+// The kinds of events.
+const (
+	Started  EventKind = "started"
+	Progress EventKind = "progress" // what it is doing, or waiting for, now
+	Problem  EventKind = "problem"  // something is in the way; the run goes on
+	Warning  EventKind = "warning"  // worth knowing, not in the way
+	Done     EventKind = "done"
+	Failed   EventKind = "failed"
+)
+
+// Event is something that a run has to tell. Events of one component come in order.
+type Event struct {
+	Time      time.Time     `json:"time"`
+	Component Component     `json:"component"`
+	Kind      EventKind     `json:"kind"`
+	Message   string        `json:"message"`
+	Hint      string        `json:"hint,omitempty"`
+	Elapsed   time.Duration `json:"elapsed,omitempty"` // of a component that is done or failed: since it started, in nanoseconds
+}
+
+// emitter serializes events from the components' goroutines and times each component.
+type emitter struct {
+	mu      sync.Mutex
+	sink    func(Event)
+	started map[Component]time.Time
+	last    map[Component]string
+}
+
+func newEmitter(sink func(Event)) *emitter {
+	if sink == nil {
+		sink = func(Event) {}
+	}
+	return &emitter{sink: sink, started: map[Component]time.Time{}, last: map[Component]string{}}
+}
+
+// emit sends an event, unless it repeats the component's last one.
+func (e *emitter) emit(c Component, kind EventKind, message, hint string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := time.Now()
+	if _, ok := e.started[c]; !ok {
+		e.started[c] = now
+	}
+	if same := string(kind) + message; e.last[c] == same {
+		return
+	} else {
+		e.last[c] = same
+	}
+	event := Event{Time: now, Component: c, Kind: kind, Message: message, Hint: hint}
+	if kind == Done || kind == Failed {
+		event.Elapsed = now.Sub(e.started[c])
+	}
+	e.sink(event)
+}
+
+func (e *emitter) start(c Component, message string)    { e.emit(c, Started, message, "") }
+func (e *emitter) progress(c Component, message string) { e.emit(c, Progress, message, "") }
+func (e *emitter) warn(c Component, message string)     { e.emit(c, Warning, message, "") }
+func (e *emitter) done(c Component, message string)     { e.emit(c, Done, message, "") }

@@ -1,0 +1,148 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/pwdeploy/pwdeploy/internal/helm"
+	"github.com/pwdeploy/pwdeploy/internal/kube"
+)
+
+// nginxController is what ingress-nginx writes into its IngressClasses, whoever installed it.
+const nginxController = "k8s.io/ingress-nginx"
+
+// Annotations by which Helm marks what belongs to a release.
+const (
+	helmReleaseName      = "meta.helm.sh/release-name"
+	helmReleaseNamespace = "meta.helm.sh/release-namespace"
+)
+
+// controllerPods selects ingress-nginx' controller pods: the chart's labels, which minikube's addon has too.
+const controllerPods = "app.kubernetes.io/name=ingress-nginx,app.kubernetes.io/component=controller"
+
+// controller is the ingress controller that serves the app.
+type controller struct {
+	class     string
+	namespace string
+	foreign   bool // somebody else installed it: it is used and never changed
+}
+
+// findController looks for an ingress controller that is there already. Ours is told by its release's
+// label; any other that serves the wanted class, or is an ingress-nginx, is reused.
+func (e *Engine) findController(ctx context.Context) (controller, error) {
+	own := controller{class: e.cfg.Ingress.ClassName, namespace: e.cfg.Ingress.Namespace}
+	release, err := e.helm.Get(ctx, own.namespace, ingressRelease)
+	if err != nil && !errors.Is(err, helm.ErrReleaseNotFound) {
+		return controller{}, err
+	}
+	if release != nil && release.Instance == e.instance() {
+		return own, nil
+	}
+	classes, err := e.kube.List(ctx, kube.Ref{GroupVersionKind: kube.IngressClassKind}, "")
+	if err != nil {
+		return controller{}, err
+	}
+	class := chooseClass(classes, own.class)
+	if class == nil {
+		return own, nil
+	}
+	return e.foreignController(ctx, class)
+}
+
+// chooseClass prefers the class that is asked for; any class of ingress-nginx will do.
+func chooseClass(classes []unstructured.Unstructured, wanted string) *unstructured.Unstructured {
+	var other *unstructured.Unstructured
+	for i := range classes {
+		c := &classes[i]
+		if c.GetName() == wanted {
+			return c
+		}
+		name, _, _ := unstructured.NestedString(c.Object, "spec", "controller")
+		if name == nginxController && other == nil {
+			other = c
+		}
+	}
+	return other
+}
+
+func (e *Engine) foreignController(ctx context.Context, class *unstructured.Unstructured) (controller, error) {
+	c := controller{class: class.GetName(), namespace: class.GetAnnotations()[helmReleaseNamespace], foreign: true}
+	pods, err := e.kube.List(ctx, kube.Ref{GroupVersionKind: kube.PodKind}, controllerPods)
+	if err != nil && !apierrors.IsForbidden(err) {
+		return controller{}, err
+	}
+	if c.namespace == "" && len(pods) > 0 {
+		c.namespace = pods[0].GetNamespace()
+	}
+	if c.namespace == "" {
+		c.namespace = e.cfg.Ingress.Namespace
+		e.events.warn(Ingress, fmt.Sprintf("class %s is served by somebody else's controller in an unknown namespace: set ingress.namespace to it, or the app's NetworkPolicy keeps it out", c.class))
+	}
+	return c, nil
+}
+
+func (e *Engine) ingressSpec(chart *helm.Chart) helm.Spec {
+	params := helm.IngressParams{Profile: helm.Profile(e.target.Profile), ClassName: e.cfg.Ingress.ClassName, MakeDefault: e.cfg.Ingress.DefaultClass}
+	if e.target.Distribution == "eks-auto" {
+		params.LoadBalancerClass = "eks.amazonaws.com/nlb"
+	}
+	return helm.Spec{
+		Name: ingressRelease, Namespace: e.cfg.Ingress.Namespace, Chart: chart, Instance: e.instance(), HookTimeout: e.timeout(),
+		Values: helm.IngressValues(params),
+	}
+}
+
+// WebhookError says that the API server does not take the Ingress because the admission webhook of the
+// ingress controller does not answer.
+type WebhookError struct {
+	Ref kube.Ref
+	Err error
+}
+
+func (e *WebhookError) Error() string {
+	return fmt.Sprintf("%s can't be applied yet: %v", e.Ref, e.Err)
+}
+
+// Unwrap gives the cause.
+func (e *WebhookError) Unwrap() error { return e.Err }
+
+// Hint says what to do.
+func (e *WebhookError) Hint() string {
+	return "kubectl get validatingwebhookconfigurations shows whose webhook it is; one left over from a deleted controller has to be deleted"
+}
+
+// Between two questions whether the webhook answers: it starts listening a moment after the pod is ready.
+const (
+	webhookFirstPause = 100 * time.Millisecond
+	webhookLastPause  = 2 * time.Second
+)
+
+// awaitWebhook returns when the API server, and with it every admission webhook for Ingresses, takes the
+// app's Ingress. It asks by a dry run, the only proof that the whole way works: readiness, CA bundle and
+// endpoints can all be there while the API server still can't reach the webhook (ingress-nginx#5401).
+func (e *Engine) awaitWebhook(ctx context.Context, ingress *unstructured.Unstructured) error {
+	for wait := webhookFirstPause; ; wait = min(2*wait, webhookLastPause) {
+		err := e.kube.DryRun(ctx, ingress)
+		if err == nil || !webhookMayRecover(err) {
+			return err
+		}
+		e.events.progress(App, "the Ingress waits for the controller's admission webhook")
+		select {
+		case <-ctx.Done():
+			return &WebhookError{Ref: kube.RefOf(ingress), Err: err}
+		case <-time.After(wait):
+		}
+	}
+}
+
+// webhookMayRecover tells the API server's "failed calling webhook", an internal error or a time-out, from
+// a webhook that answered no.
+func webhookMayRecover(err error) bool {
+	return apierrors.IsInternalError(err) || apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) ||
+		apierrors.IsServiceUnavailable(err) || apierrors.IsTooManyRequests(err)
+}

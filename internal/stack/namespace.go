@@ -1,0 +1,83 @@
+package stack
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/pwdeploy/pwdeploy/internal/kube"
+)
+
+// namespacePlan is a namespace of the deployment.
+type namespacePlan struct {
+	object *unstructured.Unstructured
+	exists bool
+	ours   bool // made by this deployment: may be changed, and deleted in the end
+}
+
+// NamespaceTerminatingError says that a namespace is still being deleted: nothing can be made in it.
+type NamespaceTerminatingError struct{ Name string }
+
+func (e *NamespaceTerminatingError) Error() string {
+	return fmt.Sprintf("Namespace %s is being deleted", e.Name)
+}
+
+// Hint says what to do.
+func (e *NamespaceTerminatingError) Hint() string {
+	return fmt.Sprintf("wait until it is gone (kubectl get namespace %s -w), then run this again", e.Name)
+}
+
+// planNamespaces reads the namespaces that the run needs, side by side.
+func (e *Engine) planNamespaces(ctx context.Context, p *plan) ([]namespacePlan, error) {
+	wanted := []*unstructured.Unstructured{p.app.namespace, e.namespaceObject(e.cfg.Redis.Namespace)}
+	if !p.controller.foreign {
+		wanted = append(wanted, e.namespaceObject(e.cfg.Ingress.Namespace))
+	}
+	plans := make([]namespacePlan, len(wanted))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, o := range wanted {
+		group.Go(func() error {
+			found, err := e.kube.Find(ctx, kube.RefOf(o))
+			if err != nil {
+				return err
+			}
+			if found != nil && found.GetDeletionTimestamp() != nil {
+				return &NamespaceTerminatingError{Name: o.GetName()}
+			}
+			plans[i] = namespacePlan{object: o, exists: found != nil, ours: found == nil || kube.Owned(found, e.instance())}
+			return nil
+		})
+	}
+	return plans, group.Wait()
+}
+
+func (e *Engine) namespaceObject(name string) *unstructured.Unstructured {
+	o := &unstructured.Unstructured{}
+	o.SetGroupVersionKind(kube.NamespaceKind)
+	o.SetName(name)
+	kube.MarkOwned(o, e.instance())
+	return o
+}
+
+// makeNamespaces applies the namespaces that are ours or missing. Somebody else's is used as it is.
+func (e *Engine) makeNamespaces(ctx context.Context, plans []namespacePlan) (bool, error) {
+	var ours []*unstructured.Unstructured
+	for _, p := range plans {
+		if p.ours {
+			ours = append(ours, p.object)
+		}
+	}
+	changes, err := e.kube.ApplyAll(ctx, ours, e.instance())
+	return changed(changes), err
+}
+
+func changed(changes []kube.Change) bool {
+	for _, c := range changes {
+		if c.Action != kube.Unchanged && c.Action != kube.Absent {
+			return true
+		}
+	}
+	return false
+}

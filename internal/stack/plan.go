@@ -1,0 +1,271 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/pwdeploy/pwdeploy/internal/config"
+	"github.com/pwdeploy/pwdeploy/internal/helm"
+	"github.com/pwdeploy/pwdeploy/internal/kube"
+	"github.com/pwdeploy/pwdeploy/manifests"
+)
+
+// plan is what up will do. Making it changes nothing; all that can be known to fail fails here.
+type plan struct {
+	inventory  *kube.Inventory // of the last run; nil if there was none
+	controller controller
+	namespaces []namespacePlan
+	redis      releasePlan
+	ingress    *releasePlan // nil: somebody else's controller is used
+	app        appPlan
+}
+
+// releasePlan is a release as it should be, and what has to be done for it.
+type releasePlan struct {
+	spec helm.Spec
+	helm.Plan
+}
+
+// appPlan holds the app's objects by when they are applied.
+type appPlan struct {
+	namespace *unstructured.Unstructured
+	objects   []*unstructured.Unstructured // all but the namespace and the Ingress
+	ingress   *unstructured.Unstructured   // applied when the controller's admission webhook answers
+}
+
+// all gives the objects that pwdeploy owns in the app's namespace.
+func (p appPlan) all() []*unstructured.Unstructured {
+	return append(append([]*unstructured.Unstructured{}, p.objects...), p.ingress)
+}
+
+// makePlan reads the cluster and fetches the charts, side by side.
+func (e *Engine) makePlan(ctx context.Context) (*plan, error) {
+	p := &plan{}
+	var redisChart, ingressChart *helm.Chart
+	group, ctx2 := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		redisChart, err = e.fetch(ctx2, Redis, source(helm.DefaultRedis(), e.cfg.Redis.Chart))
+		return err
+	})
+	group.Go(func() (err error) {
+		if p.controller, err = e.findController(ctx2); err != nil || p.controller.foreign {
+			return err
+		}
+		ingressChart, err = e.fetch(ctx2, Ingress, source(helm.DefaultIngressNginx(), e.cfg.Ingress.Chart))
+		return err
+	})
+	group.Go(func() (err error) {
+		p.inventory, err = e.kube.ReadInventory(ctx2, e.cfg.Namespace)
+		return err
+	})
+	group.Go(func() error { return e.checkPassword(ctx2) })
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	if err := e.planApp(p); err != nil {
+		return nil, err
+	}
+	if err := e.planReleases(ctx, p, redisChart, ingressChart); err != nil {
+		return nil, err
+	}
+	return p, e.checkPlan(ctx, p)
+}
+
+// fetch says what it fetches only if it has to.
+func (e *Engine) fetch(ctx context.Context, c Component, src helm.Source) (*helm.Chart, error) {
+	e.events.start(c, "chart "+src.String())
+	chart, err := e.charts.Fetch(ctx, src)
+	if err != nil {
+		return nil, err
+	}
+	if chart.CacheErr != nil {
+		e.events.warn(c, fmt.Sprintf("the chart could not be kept for next time: %v", chart.CacheErr))
+	}
+	return chart, nil
+}
+
+// source lays a user's overrides over the default. Another reference makes the default's pins void.
+func source(standard helm.Source, o config.Chart) helm.Source {
+	if o.Ref != "" {
+		return helm.Source{Ref: o.Ref, Version: o.Version, Digest: o.Digest}
+	}
+	if o.Version != "" {
+		standard.Version, standard.Digest = o.Version, ""
+	}
+	if o.Digest != "" {
+		standard.Digest = o.Digest
+	}
+	return standard
+}
+
+// redisPort is where the chart's Services listen.
+const redisPort = 6379
+
+// params are what the manifests are rendered with. The profiles are named as the overlays are.
+func params(cfg config.Config, profile string, c controller) manifests.Params {
+	return manifests.Params{
+		Overlay: profile, Namespace: cfg.Namespace, Host: cfg.Host, Image: cfg.Image, Replicas: cfg.Replicas,
+		IngressClass: c.class, IngressNamespace: c.namespace, RedisNamespace: cfg.Redis.Namespace,
+		RedisHost: "redis-master." + cfg.Redis.Namespace + ".svc.cluster.local", RedisPort: redisPort,
+	}
+}
+
+func (e *Engine) planApp(p *plan) error {
+	objs, err := manifests.Build(params(e.cfg, e.target.Profile, p.controller))
+	if err != nil {
+		return &InputError{Err: err}
+	}
+	for _, o := range objs {
+		kube.MarkOwned(o, e.instance())
+		switch o.GroupVersionKind().GroupKind() {
+		case kube.NamespaceKind.GroupKind():
+			p.app.namespace = o
+		case kube.IngressKind.GroupKind():
+			p.app.ingress = o
+		default:
+			p.app.objects = append(p.app.objects, o)
+		}
+	}
+	return nil
+}
+
+// InputError says that the configuration can't be turned into objects. Nothing was touched.
+type InputError struct{ Err error }
+
+func (e *InputError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *InputError) Unwrap() error { return e.Err }
+
+func (e *Engine) planReleases(ctx context.Context, p *plan, redisChart, ingressChart *helm.Chart) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		p.redis, err = e.planRelease(ctx, e.redisSpec(redisChart), e.cfg.Redis.Chart.Values)
+		return err
+	})
+	if !p.controller.foreign {
+		group.Go(func() error {
+			rp, err := e.planRelease(ctx, e.ingressSpec(ingressChart), e.cfg.Ingress.Chart.Values)
+			p.ingress = &rp
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+func (e *Engine) planRelease(ctx context.Context, spec helm.Spec, valuesFiles []string) (releasePlan, error) {
+	var err error
+	if spec.Values, err = helm.MergeValuesFiles(spec.Values, valuesFiles...); err != nil {
+		return releasePlan{}, &InputError{Err: err}
+	}
+	made, err := e.helm.Plan(ctx, spec)
+	if err != nil {
+		return releasePlan{}, err
+	}
+	if made.Action == helm.ActionNone {
+		if spec.Force, err = e.objectsMissing(ctx, spec); err != nil {
+			return releasePlan{}, err
+		}
+		if spec.Force {
+			made.Action = helm.ActionUpgrade
+		}
+	}
+	return releasePlan{spec: spec, Plan: made}, nil
+}
+
+// objectsMissing reports whether somebody deleted objects of a release that is deployed as it should be.
+func (e *Engine) objectsMissing(ctx context.Context, spec helm.Spec) (bool, error) {
+	objs, err := e.helm.Objects(ctx, spec.Namespace, spec.Name)
+	if err != nil {
+		return false, err
+	}
+	states, err := e.kube.Assess(ctx, kube.RefsOf(objs))
+	if err != nil {
+		return false, err
+	}
+	for _, s := range states {
+		if s.Missing {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// checkPlan asks the cluster whether the plan can be carried out, and looks for objects in its way.
+func (e *Engine) checkPlan(ctx context.Context, p *plan) error {
+	var err error
+	if p.namespaces, err = e.planNamespaces(ctx, p); err != nil {
+		return err
+	}
+	wanted, err := e.accessFor(p)
+	if err != nil {
+		return err
+	}
+	if err := e.kube.CheckAccess(ctx, wanted); err != nil {
+		return err
+	}
+	return e.checkForeign(ctx, p)
+}
+
+// accessFor lists what the run will do, object by object and verb by verb.
+func (e *Engine) accessFor(p *plan) ([]kube.Access, error) {
+	var all []kube.Access
+	add := func(objs []*unstructured.Unstructured, namespace string, verbs ...string) error {
+		for _, o := range objs {
+			ns := o.GetNamespace()
+			if ns == "" {
+				ns = namespace
+			}
+			access, err := e.kube.AccessTo(o.GroupVersionKind(), ns, verbs...)
+			if err != nil {
+				return err
+			}
+			all = append(all, access...)
+		}
+		return nil
+	}
+	err := add(append(p.app.all(), p.app.namespace), "", "get", "create", "patch")
+	for _, rp := range p.releases() {
+		objs, renderErr := e.helm.Template(context.Background(), rp.spec)
+		err = errors.Join(err, renderErr, add(objs, rp.spec.Namespace, "get", "create", "patch"))
+		secrets, accessErr := e.kube.AccessTo(kube.SecretKind, rp.spec.Namespace, "get", "list", "create", "update", "delete")
+		err = errors.Join(err, accessErr)
+		all = append(all, secrets...)
+		pods, accessErr := e.kube.AccessTo(kube.PodKind, rp.spec.Namespace, "list", "watch")
+		err = errors.Join(err, accessErr)
+		all = append(all, pods...)
+	}
+	return all, err
+}
+
+// releases gives the releases that have to be changed.
+func (p *plan) releases() []releasePlan {
+	var out []releasePlan
+	if p.redis.Action != helm.ActionNone {
+		out = append(out, p.redis)
+	}
+	if p.ingress != nil && p.ingress.Action != helm.ActionNone {
+		out = append(out, *p.ingress)
+	}
+	return out
+}
+
+// checkForeign refuses to start if an object of the app is there and belongs to somebody else.
+func (e *Engine) checkForeign(ctx context.Context, p *plan) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(8)
+	for _, o := range p.app.all() {
+		group.Go(func() error {
+			obj, err := e.kube.Find(ctx, kube.RefOf(o))
+			if err != nil || obj == nil || kube.Owned(obj, e.instance()) {
+				return err
+			}
+			return &kube.ForeignError{Ref: kube.RefOf(o), ManagedBy: obj.GetLabels()[kube.ManagedByLabel]}
+		})
+	}
+	return group.Wait()
+}

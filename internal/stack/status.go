@@ -1,0 +1,229 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pwdeploy/pwdeploy/internal/helm"
+	"github.com/pwdeploy/pwdeploy/internal/kube"
+	"github.com/pwdeploy/pwdeploy/manifests"
+)
+
+// StatusResult is what is there, and how it is.
+type StatusResult struct {
+	Target     Target            `json:"target"`
+	Deployed   bool              `json:"deployed"` // something of this deployment is there
+	Healthy    bool              `json:"healthy"`  // all of it is there, ready and served
+	Host       string            `json:"host"`
+	URL        string            `json:"url,omitempty"`
+	Components []ComponentStatus `json:"components"`
+}
+
+// ComponentStatus is how a component is.
+type ComponentStatus struct {
+	Name    Component      `json:"name"`
+	Ready   bool           `json:"ready"`
+	Version string         `json:"version,omitempty"` // "chart 23.1.1, revision 1", or the image
+	Message string         `json:"message"`
+	Reason  string         `json:"reason,omitempty"` // why it is not ready
+	Hint    string         `json:"hint,omitempty"`
+	Objects []ObjectStatus `json:"objects,omitempty"`
+}
+
+// ObjectStatus is how one object is.
+type ObjectStatus struct {
+	Kind      string   `json:"kind"`
+	Namespace string   `json:"namespace,omitempty"`
+	Name      string   `json:"name"`
+	Ready     bool     `json:"ready"`
+	Message   string   `json:"message"`
+	Reason    string   `json:"reason,omitempty"`
+	Hint      string   `json:"hint,omitempty"`
+	Evidence  []string `json:"evidence,omitempty"`
+	Workload  bool     `json:"workload"` // it runs pods, or is a volume: the objects that matter most
+}
+
+// Status reads how the deployment is. It changes nothing.
+func (e *Engine) Status(ctx context.Context) (*StatusResult, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.timeout())
+	defer cancel()
+	inventory, err := e.kube.ReadInventory(ctx, e.cfg.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	host := e.cfg.Host
+	if inventory != nil && inventory.Settings["host"] != "" {
+		host = inventory.Settings["host"]
+	}
+	e.cfg.Host = host
+	found, err := e.findController(ctx)
+	if err != nil {
+		return nil, err
+	}
+	components := make([]ComponentStatus, len(Components()))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, read := range []func() (ComponentStatus, error){
+		func() (ComponentStatus, error) {
+			return e.releaseStatus(ctx, Redis, e.cfg.Redis.Namespace, redisRelease)
+		},
+		func() (ComponentStatus, error) { return e.controllerStatus(ctx, found) },
+		func() (ComponentStatus, error) { return e.appStatus(ctx, inventory) },
+		func() (ComponentStatus, error) { return e.endpointStatus(ctx, inventory, found) },
+	} {
+		group.Go(func() (err error) {
+			components[i], err = read()
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return e.summarize(host, inventory, components), nil
+}
+
+func (e *Engine) summarize(host string, inventory *kube.Inventory, components []ComponentStatus) *StatusResult {
+	out := &StatusResult{Target: e.target, Host: host, Healthy: true, Deployed: inventory != nil, Components: components}
+	for _, c := range components {
+		out.Healthy = out.Healthy && c.Ready
+		if c.Name == Endpoint && c.Ready {
+			out.URL = c.Version
+		}
+	}
+	return out
+}
+
+// Component messages that are told apart from one another.
+const (
+	messageReady        = "ready"
+	messageNotInstalled = "not installed"
+	messageNotReady     = "not ready"
+)
+
+func (e *Engine) releaseStatus(ctx context.Context, c Component, namespace, name string) (ComponentStatus, error) {
+	out := ComponentStatus{Name: c, Message: messageNotInstalled}
+	release, err := e.helm.Get(ctx, namespace, name)
+	if errors.Is(err, helm.ErrReleaseNotFound) {
+		return out, nil
+	}
+	if err != nil {
+		return out, err
+	}
+	out.Version = fmt.Sprintf("chart %s, revision %d", release.ChartVersion, release.Revision)
+	if release.Instance != e.instance() {
+		foreign := &helm.ForeignReleaseError{Release: release}
+		out.Message, out.Reason, out.Hint = "not ours", foreign.Error(), foreign.Hint()
+		return out, nil
+	}
+	objs, err := e.helm.Objects(ctx, namespace, name)
+	if err != nil {
+		return out, err
+	}
+	refs := kube.RefsOf(objs)
+	if c == Redis {
+		refs = append(refs, e.passwordRef())
+	}
+	if err := e.assess(ctx, &out, refs); err != nil {
+		return out, err
+	}
+	if release.Status != helm.StatusDeployed {
+		out.Ready, out.Message = false, "release "+release.Status
+		if out.Reason == "" {
+			out.Reason, out.Hint = "the last operation on the release did not end well", "run pwdeploy up again"
+		}
+	}
+	return out, nil
+}
+
+// assess fills a component in with the state of its objects.
+func (e *Engine) assess(ctx context.Context, out *ComponentStatus, refs []kube.Ref) error {
+	states, err := e.kube.Assess(ctx, refs)
+	if err != nil {
+		return err
+	}
+	out.Ready, out.Message = true, messageReady
+	for _, s := range states {
+		o := objectStatus(s)
+		out.Objects = append(out.Objects, o)
+		if s.Ready {
+			continue
+		}
+		out.Ready, out.Message = false, messageNotReady
+		if out.Reason == "" {
+			out.Reason, out.Hint = s.String(), o.Hint
+		}
+	}
+	return nil
+}
+
+func objectStatus(s kube.Readiness) ObjectStatus {
+	o := ObjectStatus{Kind: s.Ref.Kind, Namespace: s.Ref.Namespace, Name: s.Ref.Name, Ready: s.Ready, Message: s.Message, Workload: kube.Waitable(s.Ref.GroupKind())}
+	switch {
+	case s.Problem != nil:
+		o.Reason, o.Hint, o.Evidence = s.Problem.String(), s.Problem.Hint, s.Problem.Evidence
+	case s.Missing:
+		o.Hint = "pwdeploy up puts it back"
+	}
+	return o
+}
+
+func (e *Engine) controllerStatus(ctx context.Context, c controller) (ComponentStatus, error) {
+	if !c.foreign {
+		return e.releaseStatus(ctx, Ingress, c.namespace, ingressRelease)
+	}
+	out := ComponentStatus{Name: Ingress, Version: "class " + c.class}
+	ref := kube.Ref{GroupVersionKind: kube.IngressClassKind, Name: c.class}
+	if err := e.assess(ctx, &out, []kube.Ref{ref}); err != nil {
+		return out, err
+	}
+	if out.Ready {
+		out.Message = "not ours, used as it is"
+	}
+	return out, nil
+}
+
+func (e *Engine) appStatus(ctx context.Context, inventory *kube.Inventory) (ComponentStatus, error) {
+	out := ComponentStatus{Name: App, Message: messageNotInstalled}
+	if inventory == nil {
+		return out, nil
+	}
+	states := inventory.Refs()
+	if err := e.assess(ctx, &out, states); err != nil {
+		return out, err
+	}
+	out.Version = inventory.Settings["image"]
+	if deployment, err := e.kube.Find(ctx, kube.Ref{GroupVersionKind: kube.DeploymentKind, Namespace: e.cfg.Namespace, Name: manifests.AppName}); err == nil && deployment != nil {
+		out.Version = kube.FirstImage(deployment)
+	}
+	if !inventory.Complete && out.Ready {
+		out.Ready, out.Message = false, messageNotReady
+		out.Reason, out.Hint = "the last pwdeploy up did not come to its end", "run pwdeploy up again"
+	}
+	return out, nil
+}
+
+// endpointStatus asks the app for its greeting through the ingress.
+func (e *Engine) endpointStatus(ctx context.Context, inventory *kube.Inventory, c controller) (ComponentStatus, error) {
+	out := ComponentStatus{Name: Endpoint, Message: "not served"}
+	if inventory == nil {
+		return out, nil
+	}
+	answers := e.tryDirect(ctx, c, greet)
+	served := firstServed(answers)
+	if served == nil {
+		forwarded := e.tryForward(ctx, c, greet)
+		answers, served = append(answers, forwarded), forwarded.served
+	}
+	if served != nil {
+		out.Ready, out.Version, out.Message = true, served.URL, "served "+how(served)
+		return out, nil
+	}
+	failed := &VerifyError{Host: e.cfg.Host}
+	for _, a := range answers {
+		failed.Attempts = append(failed.Attempts, a.String())
+	}
+	out.Reason, out.Hint = failed.Error(), "see the components above"
+	return out, nil
+}

@@ -1,0 +1,400 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/pwdeploy/pwdeploy/internal/helm"
+	"github.com/pwdeploy/pwdeploy/internal/kube"
+)
+
+// UpResult is what up did.
+type UpResult struct {
+	Target     Target            `json:"target"`
+	Changed    bool              `json:"changed"` // false: the cluster was as it should be already
+	Components []ComponentChange `json:"components"`
+	Endpoint   *Served           `json:"endpoint,omitempty"`
+	Next       []Step            `json:"next"`
+	Seconds    float64           `json:"seconds"`
+}
+
+// ComponentChange is what up did to a component.
+type ComponentChange struct {
+	Name    Component `json:"name"`
+	Action  string    `json:"action"`  // installed, upgraded, unchanged, reused, created, configured
+	Version string    `json:"version"` // of the chart, or the image
+}
+
+// Step is something that the user may want to do next.
+type Step struct {
+	Why     string `json:"why"`
+	Command string `json:"command,omitempty"`
+}
+
+// UpError says which components failed. What was done until then stays, and up can be run again.
+type UpError struct {
+	Failures []ComponentError
+	Timeout  bool
+}
+
+// ComponentError is why a component failed.
+type ComponentError struct {
+	Component Component
+	Err       error
+}
+
+func (e *UpError) Error() string {
+	parts := make([]string, 0, len(e.Failures))
+	for _, f := range e.Failures {
+		parts = append(parts, fmt.Sprintf("%s: %v", f.Component, f.Err))
+	}
+	return strings.Join(parts, "\n")
+}
+
+// Unwrap gives the components' errors.
+func (e *UpError) Unwrap() []error {
+	errs := make([]error, 0, len(e.Failures))
+	for _, f := range e.Failures {
+		errs = append(errs, f.Err)
+	}
+	return errs
+}
+
+// Up makes the deployment what the configuration says, waits until it is ready and proves it by a
+// request. It can be cut off at any moment and run again.
+func (e *Engine) Up(ctx context.Context) (*UpResult, error) {
+	begin := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, e.timeout())
+	defer cancel()
+	p, err := e.makePlan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{Engine: e, plan: p, result: &UpResult{Target: e.target, Next: []Step{}}}
+	if err := r.prepare(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.components(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.finish(ctx); err != nil {
+		return nil, err
+	}
+	r.result.Seconds = time.Since(begin).Seconds()
+	return r.result, nil
+}
+
+// run is one up under way.
+type run struct {
+	*Engine
+	plan     *plan
+	password []byte
+	record   *kube.Inventory
+
+	mu     sync.Mutex
+	result *UpResult
+	failed []ComponentError
+}
+
+func (r *run) changed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.result.Changed = true
+}
+
+// prepare makes the namespaces, records what is about to be made, and makes the password.
+func (r *run) prepare(ctx context.Context) error {
+	made, err := r.makeNamespaces(ctx, r.plan.namespaces)
+	if err != nil {
+		return err
+	}
+	if made {
+		r.changed()
+	}
+	r.record = r.inventoryBefore()
+	if !r.upToDate() {
+		if err := r.kube.WriteInventory(ctx, r.cfg.Namespace, r.record); err != nil {
+			return err
+		}
+	}
+	r.password, err = r.ensurePassword(ctx)
+	return err
+}
+
+// upToDate reports whether the last run was complete and recorded just what this one will: then nothing
+// new has to be recorded before the first change.
+func (r *run) upToDate() bool {
+	return r.plan.inventory != nil && r.plan.inventory.Complete && len(r.plan.releases()) == 0 &&
+		slices.Equal(r.plan.inventory.Objects, r.record.Objects)
+}
+
+// inventoryBefore is what was recorded and what is about to be made.
+func (r *run) inventoryBefore() *kube.Inventory {
+	record := &kube.Inventory{}
+	if r.plan.inventory != nil {
+		record.Objects = slices.Clone(r.plan.inventory.Objects)
+	}
+	record.AddObjects(r.refs())
+	r.describe(record)
+	return record
+}
+
+// refs are the objects that the app should consist of after this run.
+func (r *run) refs() []kube.Ref {
+	refs := kube.RefsOf(r.plan.app.all())
+	return append(refs, kube.RefOf(r.appPassword(nil)))
+}
+
+func (r *run) describe(record *kube.Inventory) {
+	record.Settings = map[string]string{"host": r.cfg.Host, "image": r.cfg.Image, "profile": r.target.Profile}
+	record.IngressClass = r.plan.controller.class
+	record.Namespaces = []string{r.cfg.Namespace, r.cfg.Redis.Namespace}
+	record.Releases = []kube.InventoryChart{releaseRecord(r.plan.redis)}
+	if r.plan.ingress != nil {
+		record.Releases = append(record.Releases, releaseRecord(*r.plan.ingress))
+		record.Namespaces = append(record.Namespaces, r.cfg.Ingress.Namespace)
+	}
+}
+
+func releaseRecord(rp releasePlan) kube.InventoryChart {
+	return kube.InventoryChart{Name: rp.spec.Name, Namespace: rp.spec.Namespace, Chart: rp.spec.Chart.Name, Version: rp.spec.Chart.Version, Digest: rp.Digest}
+}
+
+// components brings all of them up side by side. If one can't become ready, the others are no longer
+// waited for; what Helm has under way is brought to its end.
+func (r *run) components(ctx context.Context) error {
+	waitCtx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	controllerReady := make(chan struct{})
+	var group sync.WaitGroup
+	for component, bringUp := range map[Component]func() error{
+		Redis:   func() error { return r.upRelease(ctx, waitCtx, Redis, r.plan.redis) },
+		Ingress: func() error { return r.upController(ctx, waitCtx, controllerReady) },
+		App:     func() error { return r.upApp(ctx, waitCtx, controllerReady) },
+	} {
+		group.Go(func() {
+			if err := bringUp(); err != nil {
+				r.fail(component, err, giveUp)
+			}
+		})
+	}
+	group.Wait()
+	if len(r.failed) == 0 {
+		return nil
+	}
+	return r.failure(ctx)
+}
+
+// errGivenUp marks a component that was no longer waited for because another one failed.
+var errGivenUp = errors.New("no longer waited for")
+
+func (r *run) fail(c Component, err error, giveUp func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if errors.Is(err, errGivenUp) {
+		return
+	}
+	r.failed = append(r.failed, ComponentError{Component: c, Err: err})
+	r.events.emit(c, Failed, err.Error(), "")
+	giveUp()
+}
+
+func (r *run) failure(ctx context.Context) error {
+	order := Components()
+	slices.SortFunc(r.failed, func(a, b ComponentError) int {
+		return slices.Index(order, a.Component) - slices.Index(order, b.Component)
+	})
+	if cause := context.Cause(ctx); errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return &UpError{Failures: r.failed, Timeout: ctx.Err() != nil}
+}
+
+func (r *run) upController(ctx, waitCtx context.Context, ready chan<- struct{}) error {
+	if r.plan.controller.foreign {
+		r.events.start(Ingress, "")
+		r.note(Ingress, "reused", "class "+r.plan.controller.class)
+		r.events.done(Ingress, fmt.Sprintf("not ours: class %s is there already and is used as it is", r.plan.controller.class))
+		close(ready)
+		return nil
+	}
+	if err := r.upRelease(ctx, waitCtx, Ingress, *r.plan.ingress); err != nil {
+		return err
+	}
+	close(ready)
+	return nil
+}
+
+// pastTense words what was done to a release.
+var pastTense = map[helm.Action]string{helm.ActionNone: "unchanged", helm.ActionInstall: "installed", helm.ActionUpgrade: "upgraded"}
+
+// upRelease installs or upgrades a release and waits until its objects are ready.
+func (r *run) upRelease(ctx, waitCtx context.Context, c Component, rp releasePlan) error {
+	r.events.start(c, fmt.Sprintf("chart %s %s", rp.spec.Chart.Name, rp.spec.Chart.Version))
+	if rp.Action != helm.ActionNone {
+		r.events.progress(c, fmt.Sprintf("%s chart %s %s", map[helm.Action]string{helm.ActionInstall: "installing", helm.ActionUpgrade: "upgrading"}[rp.Action], rp.spec.Chart.Name, rp.spec.Chart.Version))
+		r.changed()
+		if _, _, err := r.helm.Apply(ctx, rp.spec); err != nil {
+			return err
+		}
+	}
+	objs, err := r.helm.Objects(ctx, rp.spec.Namespace, rp.spec.Name)
+	if err != nil {
+		return err
+	}
+	if err := r.wait(ctx, waitCtx, c, kube.RefsOf(objs)); err != nil {
+		return err
+	}
+	r.note(c, pastTense[rp.Action], rp.spec.Chart.Version)
+	r.events.done(c, fmt.Sprintf("ready, chart %s %s %s", rp.spec.Chart.Name, rp.spec.Chart.Version, pastTense[rp.Action]))
+	return nil
+}
+
+func (r *run) note(c Component, action, version string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.result.Components = append(r.result.Components, ComponentChange{Name: c, Action: action, Version: version})
+}
+
+// wait waits for refs and tells what it waits for.
+func (r *run) wait(ctx, waitCtx context.Context, c Component, refs []kube.Ref) error {
+	err := r.kube.Wait(waitCtx, refs, func(states []kube.Readiness) {
+		for _, s := range states {
+			if !s.Ready && s.Problem != nil {
+				r.events.emit(c, Problem, s.Problem.String(), s.Problem.Hint)
+				return
+			}
+		}
+		if text := waitingFor(states); text != "" {
+			r.events.progress(c, text)
+		}
+	})
+	var notReady *kube.NotReadyError
+	if errors.As(err, &notReady) && notReady.Timeout && ctx.Err() == nil {
+		return errGivenUp
+	}
+	return err
+}
+
+// waitingFor names what is not ready yet.
+func waitingFor(states []kube.Readiness) string {
+	var parts []string
+	for _, s := range states {
+		if !s.Ready {
+			parts = append(parts, fmt.Sprintf("%s %s %s", s.Ref.Kind, s.Ref.Name, s.Message))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// upApp applies the app's objects at once, the Ingress when the controller takes it, and waits.
+func (r *run) upApp(ctx, waitCtx context.Context, controllerReady <-chan struct{}) error {
+	r.events.start(App, "image "+r.cfg.Image)
+	objs := append([]*unstructured.Unstructured{r.appPassword(r.password)}, r.plan.app.objects...)
+	changes, err := r.kube.ApplyAll(ctx, objs, r.instance())
+	if err != nil {
+		return err
+	}
+	routed := make(chan error, 1)
+	go func() { routed <- r.applyIngress(ctx, waitCtx, controllerReady, &changes) }()
+	err = r.wait(ctx, waitCtx, App, kube.RefsOf(r.plan.app.objects))
+	if routeErr := <-routed; err == nil {
+		err = routeErr
+	}
+	if err != nil {
+		return err
+	}
+	action := "unchanged"
+	if changed(changes) {
+		r.changed()
+		action = "applied"
+	}
+	r.note(App, action, r.cfg.Image)
+	r.events.done(App, fmt.Sprintf("ready, %s with %d replicas, %s", r.cfg.Image, r.cfg.Replicas, summary(changes)))
+	return nil
+}
+
+func (r *run) applyIngress(ctx, waitCtx context.Context, controllerReady <-chan struct{}, changes *[]kube.Change) error {
+	select {
+	case <-waitCtx.Done():
+		return errGivenUp
+	case <-controllerReady:
+	}
+	if err := r.awaitWebhook(ctx, r.plan.app.ingress); err != nil {
+		return err
+	}
+	change, err := r.kube.Apply(ctx, r.plan.app.ingress, r.instance())
+	*changes = append(*changes, change)
+	return err
+}
+
+// summary counts what happened: "7 created, 2 unchanged".
+func summary(changes []kube.Change) string {
+	var parts []string
+	for _, action := range []kube.Action{kube.Created, kube.Configured, kube.Unchanged} {
+		n := 0
+		for _, c := range changes {
+			if c.Action == action {
+				n++
+			}
+		}
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, action))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// finish removes what the app no longer consists of, proves that the app is served, and completes the
+// record.
+func (r *run) finish(ctx context.Context) error {
+	if err := r.prune(ctx); err != nil {
+		return err
+	}
+	served, err := r.verify(ctx, r.plan.controller)
+	if err != nil {
+		return &UpError{Failures: []ComponentError{{Endpoint, err}}, Timeout: ctx.Err() != nil}
+	}
+	r.result.Endpoint, r.result.Next = served, r.nextSteps(served)
+	slices.SortFunc(r.result.Components, func(a, b ComponentChange) int {
+		return slices.Index(Components(), a.Name) - slices.Index(Components(), b.Name)
+	})
+	return r.recordAfter(ctx)
+}
+
+func (r *run) recordAfter(ctx context.Context) error {
+	record := &kube.Inventory{Complete: true}
+	record.AddObjects(r.refs())
+	r.describe(record)
+	if r.upToDate() && slices.Equal(record.Objects, r.plan.inventory.Objects) && slices.Equal(record.Releases, r.plan.inventory.Releases) {
+		return nil
+	}
+	return r.kube.WriteInventory(ctx, r.cfg.Namespace, record)
+}
+
+// prune deletes objects that an earlier run recorded and this one no longer wants, if they are still ours:
+// ConfigMaps of older contents, for one. It comes after the rollout, which may still need them.
+func (r *run) prune(ctx context.Context) error {
+	if r.plan.inventory == nil {
+		return nil
+	}
+	wanted := r.refs()
+	var stale []kube.Ref
+	for _, ref := range r.plan.inventory.Refs() {
+		if !slices.ContainsFunc(wanted, ref.Same) {
+			stale = append(stale, ref)
+		}
+	}
+	changes, err := r.kube.DeleteOwned(ctx, stale, r.instance())
+	if changed(changes) {
+		r.changed()
+	}
+	return err
+}

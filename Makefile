@@ -51,7 +51,7 @@ run: ## Run the service and Redis on this machine, docs at http://localhost:8000
 
 ##@ Build
 pwdeploy: ## Build bin/pwdeploy
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/pwdeploy ./cmd/pwdeploy
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/pwdeploy ./cmd/pwdeploy
 
 build: ## Build the service's image, with a container engine or without
 	@hack/image

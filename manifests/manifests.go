@@ -116,9 +116,11 @@ func load(files fs.FS) (filesys.FileSystem, error) {
 	return disk, err
 }
 
-// render is kustomize build.
+// render is kustomize build, in the order that its command has by default.
 func render(disk filesys.FileSystem, dir string) ([]*unstructured.Unstructured, error) {
-	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(disk, dir)
+	options := krusty.MakeDefaultOptions()
+	options.Reorder = krusty.ReorderOptionLegacy
+	built, err := krusty.MakeKustomizer(options).Run(disk, dir)
 	if err != nil {
 		return nil, fmt.Errorf("render the manifests: %w", err)
 	}

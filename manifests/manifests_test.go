@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -199,6 +200,18 @@ func TestBuildIsDeterministicAndUnshared(t *testing.T) {
 	}
 	if again := text(t, build(t, Defaults())); !bytes.Equal(untouched, again) {
 		t.Errorf("a second build differs:\n%s", cmp.Diff(string(untouched), string(again)))
+	}
+}
+
+// kustomize warns through the standard logger; a terminal has no place for that.
+func TestBuildIsQuiet(t *testing.T) {
+	var logged bytes.Buffer
+	before := log.Writer()
+	log.SetOutput(&logged)
+	defer log.SetOutput(before)
+	build(t, with(func(p *Params) { p.Overlay = OverlayAWS }))
+	if logged.Len() > 0 {
+		t.Errorf("logged: %s", &logged)
 	}
 }
 

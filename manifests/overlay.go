@@ -34,13 +34,12 @@ func (p Params) writeOverlay(disk filesys.FileSystem) error {
 		return err
 	}
 	return writeYAML(disk, path.Join(runOverlay, "kustomization.yaml"), types.Kustomization{
-		TypeMeta:    types.TypeMeta{APIVersion: types.KustomizationVersion, Kind: types.KustomizationKind},
-		Resources:   []string{"../overlays/" + p.Overlay},
-		Namespace:   p.Namespace,
-		Images:      []types.Image{image},
-		Replicas:    []types.Replica{{Name: AppName, Count: int64(p.Replicas)}},
-		Patches:     patches,
-		SortOptions: &types.SortOptions{Order: types.LegacySortOrder},
+		TypeMeta:  types.TypeMeta{APIVersion: types.KustomizationVersion, Kind: types.KustomizationKind},
+		Resources: []string{"../overlays/" + p.Overlay},
+		Namespace: p.Namespace,
+		Images:    []types.Image{image},
+		Replicas:  []types.Replica{{Name: AppName, Count: int64(p.Replicas)}},
+		Patches:   patches,
 		ConfigMapGenerator: []types.ConfigMapArgs{{GeneratorArgs: types.GeneratorArgs{
 			Name:          ConfigMapName,
 			Behavior:      types.BehaviorMerge.String(),

@@ -20,21 +20,21 @@ const (
 	chartLayerType  = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
 )
 
-// descriptor and manifest are the parts of the OCI image specification that a chart needs.
+// descriptor and ociManifest are the parts of the OCI image specification that a chart needs.
 type descriptor struct {
 	MediaType string `json:"mediaType"`
 	Digest    string `json:"digest"`
 	Size      int64  `json:"size"`
 }
 
-type manifest struct {
+type ociManifest struct {
 	Config descriptor   `json:"config"`
 	Layers []descriptor `json:"layers"`
 }
 
 // chartLayer finds the archive in a manifest.
 func chartLayer(data []byte) (descriptor, error) {
-	var m manifest
+	var m ociManifest
 	if err := json.Unmarshal(data, &m); err != nil {
 		return descriptor{}, fmt.Errorf("its manifest can't be read: %w", err)
 	}

@@ -189,12 +189,19 @@ func worstPod(v view, owner *unstructured.Unstructured, revision string) *Proble
 		if revision != "" && u.GetLabels()["controller-revision-hash"] != revision {
 			continue
 		}
-		p := podProblem(v, u)
-		if p != nil && (worst == nil || p.Final && !worst.Final) {
+		if p := podProblem(v, u); p != nil && worse(p, worst) {
 			worst = p
 		}
 	}
 	return worst
+}
+
+// worse prefers what waiting can't mend; of equals, always the same pod.
+func worse(p, than *Problem) bool {
+	if than == nil || p.Final != than.Final {
+		return than == nil || p.Final
+	}
+	return p.Ref.Name < than.Ref.Name
 }
 
 func ownedBy(obj *unstructured.Unstructured, uid types.UID) bool {

@@ -339,7 +339,7 @@ func (r *run) install(cfg *action.Configuration, spec Spec, plan Plan, loaded *c
 	a := action.NewInstall(cfg)
 	a.ReleaseName, a.Namespace = spec.Name, spec.Namespace
 	a.Timeout = spec.hookTimeout()
-	a.Labels = labels(spec, plan.Digest)
+	a.Labels = releaseLabels(spec, plan.Digest)
 	a.DisableOpenAPIValidation = true
 	a.Replace = plan.Current != nil
 	// The context is not Helm's to watch: it would return and leave its goroutine working. The kubeClient
@@ -351,7 +351,7 @@ func (r *run) upgrade(cfg *action.Configuration, spec Spec, plan Plan, loaded *c
 	a := action.NewUpgrade(cfg)
 	a.Namespace = spec.Namespace
 	a.Timeout = spec.hookTimeout()
-	a.Labels = labels(spec, plan.Digest)
+	a.Labels = releaseLabels(spec, plan.Digest)
 	a.DisableOpenAPIValidation = true
 	a.ResetValues = true
 	a.MaxHistory = maxHistory

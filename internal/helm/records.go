@@ -57,7 +57,7 @@ func (s Spec) digest() (string, error) {
 	return hex.EncodeToString(sum[:20]), nil
 }
 
-func labels(s Spec, digest string) map[string]string {
+func releaseLabels(s Spec, digest string) map[string]string {
 	return map[string]string{
 		InstanceLabel: s.Instance, DigestLabel: digest,
 		labelChart: labelValue(s.Chart.Name), labelChartVersion: labelValue(s.Chart.Version), labelAppVersion: labelValue(s.Chart.AppVersion),

@@ -189,6 +189,8 @@ func (f *fakeAPI) item(w http.ResponseWriter, r *http.Request, kind *apiKind, pa
 	case http.MethodDelete:
 		delete(f.objects, path)
 		f.event("DELETED", path, obj)
+		answer(w, 200, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Success"})
+		return
 	case http.MethodPut:
 		obj = readObject(r)
 		f.store("MODIFIED", path, obj)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -124,6 +125,61 @@ func TestInstallUpgradeUninstall(t *testing.T) {
 	}
 }
 
+// Both releases are made at once, by one Client.
+func TestTwoReleasesAtOnce(t *testing.T) {
+	client := newTestClient(t, newFakeAPI(t))
+	var wg sync.WaitGroup
+	for _, spec := range []Spec{testSpec(t, "redis"), testSpec(t, "ingress-nginx")} {
+		wg.Go(func() {
+			for _, want := range []Action{ActionInstall, ActionNone} {
+				if _, action, err := client.Apply(t.Context(), spec); err != nil || action != want {
+					t.Errorf("%s: %s, %v", spec.Name, action, err)
+				}
+			}
+			if _, err := client.Uninstall(t.Context(), spec.Namespace, spec.Name, time.Second); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// An API server that hangs does not hold an action longer than the time left for recording the failure.
+func TestRequestsEndWithTheAction(t *testing.T) {
+	api := newFakeAPI(t)
+	asked := make(chan struct{}, 1)
+	api.before = func(_ http.ResponseWriter, r *http.Request) bool {
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		<-r.Context().Done()
+		return true
+	}
+	client := newTestClient(t, api)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-asked; cancel() }()
+	start := time.Now()
+	if _, err := client.Get(ctx, "redis", "redis"); err == nil || time.Since(start) > statusGrace {
+		t.Errorf("%v after %s", err, time.Since(start))
+	}
+}
+
+func TestLingering(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	bound, stop := lingering(ctx, 50*time.Millisecond)
+	defer stop()
+	cancel()
+	if bound.Err() != nil {
+		t.Error("it ended at once")
+	}
+	select {
+	case <-bound.Done():
+	case <-time.After(5 * time.Second):
+		t.Error("it does not end")
+	}
+}
+
 func checkUninstall(t *testing.T, api *fakeAPI, client *Client, spec Spec) {
 	t.Helper()
 	objects, err := client.Objects(t.Context(), spec.Namespace, spec.Name)
@@ -145,6 +201,22 @@ func checkUninstall(t *testing.T, api *fakeAPI, client *Client, spec Spec) {
 	}
 }
 
+// Helm would write its record at every hook, look for each before and after it is deleted, and so on:
+// requests in sequence, of which an ordinary API server behind a network answers 20 in a second.
+func TestHookRequestBudget(t *testing.T) {
+	api := newFakeAPI(t)
+	client, spec := newTestClient(t, api), testSpec(t, "ingress-nginx")
+	mustApply(t, client, spec, ActionInstall)
+	requests := api.take()
+	if n := count(requests, "PUT /api/v1/namespaces/ingress-nginx/secrets/"); n != 1 {
+		t.Errorf("the record is written %d times", n)
+	}
+	// A hook: delete, make, watch, delete, and look whether it is gone only where it may not be.
+	if n := len(requests); n > 2*6+5+2*5 {
+		t.Errorf("an install with two hooks costs %d requests: %q", n, requests)
+	}
+}
+
 // The numbers are what Helm needs today; a newer one that needs more should be looked at.
 func TestRequestBudget(t *testing.T) {
 	api := newFakeAPI(t)
@@ -156,7 +228,7 @@ func TestRequestBudget(t *testing.T) {
 		t.Errorf("a plan costs %d requests", n)
 	}
 	mustApply(t, client, spec, ActionInstall)
-	if requests := api.take(); len(requests) > 16 { // 4 objects: looked for and made; Helm's records
+	if requests := api.take(); len(requests) > 2*4+5 { // 4 objects, looked for and made; Helm's records
 		t.Errorf("an install costs %d requests: %v", len(requests), requests)
 	}
 	if _, err := client.Objects(t.Context(), spec.Namespace, spec.Name); err != nil {

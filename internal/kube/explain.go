@@ -105,11 +105,11 @@ func describe(obj *unstructured.Unstructured, result *status.Result) string {
 		want, _, _ = unstructured.NestedInt64(obj.Object, "status", "desiredNumberScheduled")
 		ready, _, _ = unstructured.NestedInt64(obj.Object, "status", "numberReady")
 	}
-	text := fmt.Sprintf("%d/%d ready", ready, want)
-	if result.Status != status.CurrentStatus && ready == want {
-		text += ", rolling out"
+	if result.Status != status.CurrentStatus && ready >= want && want > 0 {
+		updated, _, _ := unstructured.NestedInt64(obj.Object, "status", "updatedReplicas")
+		return fmt.Sprintf("rolling out, %d/%d updated, %d ready", updated, want, ready)
 	}
-	return text
+	return fmt.Sprintf("%d/%d ready", ready, want)
 }
 
 // FirstImage is the image of a workload's first container, or empty.

@@ -209,11 +209,8 @@ func (r *run) fail(c Component, err error, giveUp func()) {
 // inShort is a component's line: the whole error is told at the end.
 func inShort(err error) string {
 	var notReady *kube.NotReadyError
-	switch {
-	case errors.As(err, &notReady) && notReady.Timeout:
-		return "not ready in time"
-	case errors.As(err, &notReady):
-		return "can't become ready"
+	if errors.As(err, &notReady) {
+		return notReady.Short()
 	}
 	return "failed"
 }

@@ -278,7 +278,7 @@ func (r *run) note(c Component, action, version string) {
 func (r *run) wait(ctx, waitCtx context.Context, c Component, refs []kube.Ref) error {
 	err := r.kube.Wait(waitCtx, refs, func(states []kube.Readiness) {
 		for _, s := range states {
-			if !s.Ready && s.Problem != nil {
+			if !s.Ready && s.Problem != nil && !s.Problem.Usual {
 				r.events.emit(c, Problem, s.Problem.String(), s.Problem.Hint)
 				return
 			}

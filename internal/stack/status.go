@@ -19,6 +19,7 @@ type StatusResult struct {
 	Healthy    bool              `json:"healthy"`  // all of it is there, ready and served
 	Host       string            `json:"host"`
 	URL        string            `json:"url,omitempty"`
+	Endpoint   *Served           `json:"endpoint,omitempty"` // how the app answered through the ingress
 	Components []ComponentStatus `json:"components"`
 }
 
@@ -63,13 +64,17 @@ func (e *Engine) Status(ctx context.Context) (*StatusResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	var served *Served
 	reads := []func() (ComponentStatus, error){
 		func() (ComponentStatus, error) {
 			return e.releaseStatus(ctx, Redis, e.cfg.Redis.Namespace, redisRelease)
 		},
 		func() (ComponentStatus, error) { return e.controllerStatus(ctx, found) },
 		func() (ComponentStatus, error) { return e.appStatus(ctx, inventory) },
-		func() (ComponentStatus, error) { return e.endpointStatus(ctx, inventory, found) },
+		func() (out ComponentStatus, err error) {
+			out, served = e.endpointStatus(ctx, inventory, found)
+			return out, nil
+		},
 	}
 	components := make([]ComponentStatus, len(reads))
 	var group errgroup.Group
@@ -82,7 +87,9 @@ func (e *Engine) Status(ctx context.Context) (*StatusResult, error) {
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	return e.summarize(host, inventory, components), nil
+	out := e.summarize(host, inventory, components)
+	out.Endpoint = served
+	return out, nil
 }
 
 func (e *Engine) summarize(host string, inventory *kube.Inventory, components []ComponentStatus) *StatusResult {
@@ -205,8 +212,8 @@ func (e *Engine) appStatus(ctx context.Context, inventory *kube.Inventory) (Comp
 	return out, nil
 }
 
-// endpointStatus asks the app for its greeting through the ingress.
-func (e *Engine) endpointStatus(ctx context.Context, inventory *kube.Inventory, c controller) (ComponentStatus, error) {
+// endpointStatus asks the app for its greeting through the ingress. It returns nil where nothing answered.
+func (e *Engine) endpointStatus(ctx context.Context, inventory *kube.Inventory, c controller) (ComponentStatus, *Served) {
 	out := ComponentStatus{Name: Endpoint, Message: "not served"}
 	if inventory == nil {
 		return out, nil
@@ -219,7 +226,7 @@ func (e *Engine) endpointStatus(ctx context.Context, inventory *kube.Inventory, 
 	}
 	if served != nil {
 		out.Ready, out.Version, out.Message = true, served.URL, "served "+how(served)
-		return out, nil
+		return out, served
 	}
 	failed := &VerifyError{Host: e.cfg.Host}
 	for _, a := range answers {

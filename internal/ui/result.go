@@ -19,7 +19,10 @@ func Target(w io.Writer, s Style, verb string, t stack.Target) {
 		facts = append([]string{t.Distribution}, facts...)
 	}
 	detected := ""
-	if t.ProfileDetected {
+	switch {
+	case t.ProfileDetected && t.Distribution == "":
+		detected = ", assumed: the kind of cluster was not recognized"
+	case t.ProfileDetected:
 		detected = ", detected"
 	}
 	fmt.Fprintf(w, "%s %s\n", verb, s.Bold(name))

@@ -42,6 +42,7 @@ type ObjectStatus struct {
 	Namespace string   `json:"namespace,omitempty"`
 	Name      string   `json:"name"`
 	Ready     bool     `json:"ready"`
+	Missing   bool     `json:"missing,omitempty"` // it is not there at all
 	Message   string   `json:"message"`
 	Reason    string   `json:"reason,omitempty"`
 	Hint      string   `json:"hint,omitempty"`
@@ -163,7 +164,7 @@ func (e *Engine) assess(ctx context.Context, out *ComponentStatus, refs []kube.R
 }
 
 func objectStatus(s kube.Readiness) ObjectStatus {
-	o := ObjectStatus{Kind: s.Ref.Kind, Namespace: s.Ref.Namespace, Name: s.Ref.Name, Ready: s.Ready, Message: s.Message, Workload: kube.Waitable(s.Ref.GroupKind())}
+	o := ObjectStatus{Kind: s.Ref.Kind, Namespace: s.Ref.Namespace, Name: s.Ref.Name, Ready: s.Ready, Missing: s.Missing, Message: s.Message, Workload: kube.Waitable(s.Ref.GroupKind())}
 	switch {
 	case s.Problem != nil:
 		o.Reason, o.Hint, o.Evidence = s.Problem.String(), s.Problem.Hint, s.Problem.Evidence

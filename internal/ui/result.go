@@ -90,9 +90,13 @@ func why(w io.Writer, s Style, c stack.ComponentStatus) {
 }
 
 func objects(w io.Writer, s Style, all []stack.ObjectStatus) {
-	healthy := 0
+	healthy, missing := 0, []string{}
 	for _, o := range all {
-		if o.Ready && !o.Workload {
+		switch {
+		case o.Missing:
+			missing = append(missing, o.Kind+" "+o.Name)
+			continue
+		case o.Ready && !o.Workload:
 			healthy++
 			continue
 		}
@@ -105,6 +109,10 @@ func objects(w io.Writer, s Style, all []stack.ObjectStatus) {
 		if o.Hint != "" {
 			fmt.Fprintf(w, "        %s\n", s.Dim(o.Hint))
 		}
+	}
+	if len(missing) > 0 {
+		fmt.Fprintf(w, "    %s missing: %s\n", s.Mark(false), strings.Join(missing, ", "))
+		fmt.Fprintf(w, "        %s\n", s.Dim("pwdeploy up puts back what is missing"))
 	}
 	if healthy > 0 {
 		fmt.Fprintf(w, "    %s\n", s.Dim(fmt.Sprintf("and %s in place", counted(healthy, "other object"))))

@@ -104,8 +104,10 @@ func (c Cache) Prune(pattern string, keep int) error {
 	}
 	slices.SortFunc(files, func(a, b string) int { return age(b).Compare(age(a)) })
 	for _, file := range files[min(keep, len(files)):] {
-		if err := errors.Join(os.Remove(file), os.Remove(file+".key")); err != nil {
-			return err
+		for _, name := range []string{file + ".key", file} {
+			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 		}
 	}
 	return nil

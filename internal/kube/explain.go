@@ -40,8 +40,9 @@ type Problem struct {
 	Evidence []string      // last lines of a log
 	Final    bool          // waiting can't help ...
 	Patience time.Duration // ... once it has lasted so long
+	Usual    bool          // part of every start: worth telling only when it lasted too long
 
-	crashed string // the container whose log tells more
+	container string // whose log tells more
 }
 
 // String is one line without the hint.
@@ -105,11 +106,11 @@ func describe(obj *unstructured.Unstructured, result *status.Result) string {
 		want, _, _ = unstructured.NestedInt64(obj.Object, "status", "desiredNumberScheduled")
 		ready, _, _ = unstructured.NestedInt64(obj.Object, "status", "numberReady")
 	}
-	text := fmt.Sprintf("%d/%d ready", ready, want)
-	if result.Status != status.CurrentStatus && ready == want {
-		text += ", rolling out"
+	if result.Status != status.CurrentStatus && ready >= want && want > 0 {
+		updated, _, _ := unstructured.NestedInt64(obj.Object, "status", "updatedReplicas")
+		return fmt.Sprintf("rolling out, %d/%d updated, %d ready", updated, want, ready)
 	}
-	return text
+	return fmt.Sprintf("%d/%d ready", ready, want)
 }
 
 // FirstImage is the image of a workload's first container, or empty.
@@ -201,6 +202,9 @@ func worse(p, than *Problem) bool {
 	if than == nil || p.Final != than.Final {
 		return than == nil || p.Final
 	}
+	if p.Usual != than.Usual {
+		return than.Usual
+	}
 	return p.Ref.Name < than.Ref.Name
 }
 
@@ -230,7 +234,19 @@ func podProblem(v view, u *unstructured.Unstructured) *Problem {
 			return p
 		}
 	}
+	for _, s := range pod.Status.ContainerStatuses {
+		if s.State.Running != nil && !s.Ready {
+			return unready(ref, s)
+		}
+	}
 	return nil
+}
+
+// unready is a container that runs and does not pass its readiness probe.
+func unready(ref Ref, s corev1.ContainerStatus) *Problem {
+	return &Problem{Ref: ref, Reason: "Unready", Usual: true, container: s.Name,
+		Message: fmt.Sprintf("container %s runs, but its readiness probe does not pass", s.Name),
+		Hint:    fmt.Sprintf("kubectl describe pod -n %s %s shows what the probe got, kubectl logs what the container says", ref.Namespace, ref.Name)}
 }
 
 // unscheduled says why a pod has no node. A claim that is not bound is the better explanation.
@@ -294,7 +310,7 @@ func containerProblem(ref Ref, s corev1.ContainerStatus) *Problem {
 }
 
 func crashLoop(p *Problem, s corev1.ContainerStatus) {
-	p.crashed, p.Final = s.Name, s.RestartCount >= crashLoopRestarts
+	p.container, p.Final = s.Name, s.RestartCount >= crashLoopRestarts
 	p.Hint = fmt.Sprintf("kubectl logs -n %s %s -c %s --previous shows the whole log", p.Ref.Namespace, p.Ref.Name, s.Name)
 	if t := s.LastTerminationState.Terminated; t != nil {
 		p.Message = fmt.Sprintf("container %s ended with exit code %d, restarted %d times", s.Name, t.ExitCode, s.RestartCount)

@@ -50,14 +50,14 @@ type emitter struct {
 	sink    func(Event)
 	started map[Component]time.Time
 	last    map[Component]string
-	told    map[Event]bool // the problems that were told already: two pods may take turns in having the same one
+	told    map[string]bool // the problems that were told already, by what to do about them: pods take turns in having the same one
 }
 
 func newEmitter(sink func(Event)) *emitter {
 	if sink == nil {
 		sink = func(Event) {}
 	}
-	return &emitter{sink: sink, started: map[Component]time.Time{}, last: map[Component]string{}, told: map[Event]bool{}}
+	return &emitter{sink: sink, started: map[Component]time.Time{}, last: map[Component]string{}, told: map[string]bool{}}
 }
 
 // emit sends an event, unless it repeats the component's last one.
@@ -82,8 +82,9 @@ func (e *emitter) emit(c Component, kind EventKind, message, hint string) {
 // repeats reports whether an event tells nothing new.
 func (e *emitter) repeats(event Event) bool {
 	if event.Kind == Problem {
-		told := e.told[event]
-		e.told[event] = true
+		key := string(event.Component) + event.Hint
+		told := e.told[key]
+		e.told[key] = true
 		return told
 	}
 	same := e.last[event.Component] == event.Message

@@ -19,7 +19,7 @@ type StatusResult struct {
 	Healthy    bool              `json:"healthy"`  // all of it is there, ready and served
 	Host       string            `json:"host"`
 	URL        string            `json:"url,omitempty"`
-	Endpoint   *Served           `json:"endpoint,omitempty"` // how the app answered through the ingress
+	Endpoint   *Served           `json:"endpoint,omitempty"` // the request that was answered
 	Components []ComponentStatus `json:"components"`
 }
 
@@ -32,6 +32,8 @@ type ComponentStatus struct {
 	Reason  string         `json:"reason,omitempty"` // why it is not ready
 	Hint    string         `json:"hint,omitempty"`
 	Objects []ObjectStatus `json:"objects,omitempty"`
+
+	served *Served // of the endpoint
 }
 
 // ObjectStatus is how one object is.
@@ -64,17 +66,13 @@ func (e *Engine) Status(ctx context.Context) (*StatusResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	var served *Served
 	reads := []func() (ComponentStatus, error){
 		func() (ComponentStatus, error) {
 			return e.releaseStatus(ctx, Redis, e.cfg.Redis.Namespace, redisRelease)
 		},
 		func() (ComponentStatus, error) { return e.controllerStatus(ctx, found) },
 		func() (ComponentStatus, error) { return e.appStatus(ctx, inventory) },
-		func() (out ComponentStatus, err error) {
-			out, served = e.endpointStatus(ctx, inventory, found)
-			return out, nil
-		},
+		func() (ComponentStatus, error) { return e.endpointStatus(ctx, inventory, found) },
 	}
 	components := make([]ComponentStatus, len(reads))
 	var group errgroup.Group
@@ -87,17 +85,15 @@ func (e *Engine) Status(ctx context.Context) (*StatusResult, error) {
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	out := e.summarize(host, inventory, components)
-	out.Endpoint = served
-	return out, nil
+	return e.summarize(host, inventory, components), nil
 }
 
 func (e *Engine) summarize(host string, inventory *kube.Inventory, components []ComponentStatus) *StatusResult {
 	out := &StatusResult{Target: e.target, Host: host, Healthy: true, Deployed: inventory != nil, Components: components}
 	for _, c := range components {
 		out.Healthy = out.Healthy && c.Ready
-		if c.Name == Endpoint && c.Ready {
-			out.URL = c.Version
+		if c.served != nil {
+			out.URL, out.Endpoint = c.served.URL, c.served
 		}
 	}
 	return out
@@ -212,8 +208,8 @@ func (e *Engine) appStatus(ctx context.Context, inventory *kube.Inventory) (Comp
 	return out, nil
 }
 
-// endpointStatus asks the app for its greeting through the ingress. It returns nil where nothing answered.
-func (e *Engine) endpointStatus(ctx context.Context, inventory *kube.Inventory, c controller) (ComponentStatus, *Served) {
+// endpointStatus asks the app for its greeting through the ingress.
+func (e *Engine) endpointStatus(ctx context.Context, inventory *kube.Inventory, c controller) (ComponentStatus, error) {
 	out := ComponentStatus{Name: Endpoint, Message: "not served"}
 	if inventory == nil {
 		return out, nil
@@ -225,8 +221,8 @@ func (e *Engine) endpointStatus(ctx context.Context, inventory *kube.Inventory, 
 		answers, served = append(answers, forwarded), forwarded.served
 	}
 	if served != nil {
-		out.Ready, out.Version, out.Message = true, served.URL, "served "+how(served)
-		return out, served
+		out.Ready, out.Version, out.Message, out.served = true, served.URL, "served "+how(served), served
+		return out, nil
 	}
 	failed := &VerifyError{Host: e.cfg.Host}
 	for _, a := range answers {

@@ -209,11 +209,8 @@ func (r *run) fail(c Component, err error, giveUp func()) {
 // inShort is a component's line: the whole error is told at the end.
 func inShort(err error) string {
 	var notReady *kube.NotReadyError
-	switch {
-	case errors.As(err, &notReady) && notReady.Timeout:
-		return "not ready in time"
-	case errors.As(err, &notReady):
-		return "can't become ready"
+	if errors.As(err, &notReady) {
+		return notReady.Short()
 	}
 	return "failed"
 }
@@ -281,7 +278,7 @@ func (r *run) note(c Component, action, version string) {
 func (r *run) wait(ctx, waitCtx context.Context, c Component, refs []kube.Ref) error {
 	err := r.kube.Wait(waitCtx, refs, func(states []kube.Readiness) {
 		for _, s := range states {
-			if !s.Ready && s.Problem != nil {
+			if !s.Ready && s.Problem != nil && !s.Problem.Usual {
 				r.events.emit(c, Problem, s.Problem.String(), s.Problem.Hint)
 				return
 			}

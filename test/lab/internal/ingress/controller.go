@@ -54,8 +54,9 @@ type Controller struct {
 	secrets   informers.SharedInformerFactory
 	changed   chan struct{}
 	// serving is false before the first configuration and after the signal to stop.
-	serving atomic.Bool
-	nginx   *nginx
+	serving  atomic.Bool
+	nginx    *nginx
+	balancer *balancer
 }
 
 // Run works until ctx ends, then stops NGINX gracefully.
@@ -63,6 +64,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	c.Log.Warn("this is a stand-in: NGINX from Debian's package behind the lab's own small controller, not ingress-nginx")
 	c.changed = make(chan struct{}, 1)
 	c.nginx = &nginx{binary: c.Binary, dir: c.Dir, log: c.Log, done: make(chan error, 1)}
+	c.balancer = &balancer{dir: c.Dir, log: c.Log, open: map[string]*pool{}}
 	if err := c.prepare(); err != nil {
 		return err
 	}
@@ -188,10 +190,16 @@ func (c *Controller) sync(ctx context.Context) {
 		c.Log.Error("read the state", "error", err)
 		return
 	}
-	if err := c.nginx.apply(ctx, NewModel(&c.Options, s), s.Secrets, min(runtime.NumCPU(), maxWorkers)); err != nil {
+	m := NewModel(&c.Options, s)
+	if err := c.balancer.set(m.Upstreams); err != nil {
+		c.Log.Error("balance", "error", err)
+		return
+	}
+	if err := c.nginx.apply(ctx, m, s.Secrets, min(runtime.NumCPU(), maxWorkers)); err != nil {
 		c.Log.Error("configure nginx", "error", err)
 		return
 	}
+	c.balancer.prune(m.Upstreams)
 	if ctx.Err() == nil && c.Options.UpdateStatus {
 		if err := c.publish(ctx, c.Options.own(s)); err != nil {
 			c.Log.Error("write the status of the ingresses", "error", err)

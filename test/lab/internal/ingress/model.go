@@ -34,10 +34,10 @@ type Model struct {
 	Servers []Server
 }
 
-// Upstream is the ready endpoints of a Service's port.
+// Upstream is the ready endpoints of a Service's port, none perhaps. Scheme is how they are spoken to.
 type Upstream struct {
-	Name      string
-	Endpoints []string
+	Name, Scheme string
+	Endpoints    []string
 }
 
 // Server is a host.
@@ -53,7 +53,7 @@ type Location struct {
 	Path string
 	// Exact is for this path alone. Otherwise it is for every path that starts with it.
 	Exact bool
-	// Upstream is empty where the Service is missing or has no ready endpoint.
+	// Upstream is empty where the Service or its port is missing.
 	Upstream string
 	// Redirect sends http to https.
 	Redirect bool
@@ -132,13 +132,13 @@ func (b *builder) add(i *networkingv1.Ingress) {
 			continue
 		}
 		for _, p := range rule.HTTP.Paths {
-			l := Location{Settings: settings, Owner: key(i.Namespace, i.Name), Upstream: b.upstream(i.Namespace, p.Backend.Service)}
+			l := Location{Settings: settings, Owner: key(i.Namespace, i.Name), Upstream: b.upstream(i.Namespace, p.Backend.Service, settings.Scheme)}
 			l.Redirect = settings.ForceRedirect || encrypted && settings.Redirect
 			server.addPath(p, l)
 		}
 	}
 	if i.Spec.DefaultBackend != nil {
-		l := Location{Path: "/", Settings: settings, Owner: key(i.Namespace, i.Name), Upstream: b.upstream(i.Namespace, i.Spec.DefaultBackend.Service)}
+		l := Location{Path: "/", Settings: settings, Owner: key(i.Namespace, i.Name), Upstream: b.upstream(i.Namespace, i.Spec.DefaultBackend.Service, settings.Scheme)}
 		b.server("").addLocation(l)
 	}
 }
@@ -194,8 +194,8 @@ func tlsSecret(i *networkingv1.Ingress, host string) (string, bool) {
 	return "", false
 }
 
-// upstream adds the upstream of a backend and returns its name, or "" where it has no ready endpoint.
-func (b *builder) upstream(namespace string, backend *networkingv1.IngressServiceBackend) string {
+// upstream adds the upstream of a backend and returns its name, or "" where there is none.
+func (b *builder) upstream(namespace string, backend *networkingv1.IngressServiceBackend, scheme string) string {
 	if backend == nil {
 		return ""
 	}
@@ -207,12 +207,9 @@ func (b *builder) upstream(namespace string, backend *networkingv1.IngressServic
 		if port.Port != backend.Port.Number && (backend.Port.Name == "" || port.Name != backend.Port.Name) {
 			continue
 		}
-		name := fmt.Sprintf("%s-%s-%d", namespace, backend.Name, port.Port)
-		endpoints := b.endpoints(service, port.Name)
-		if len(endpoints) == 0 {
-			return ""
-		}
-		b.upstreams[name] = Upstream{Name: name, Endpoints: endpoints}
+		// A slash, which would tell namespace from name for sure, can't be in a file's name; an underscore is in neither.
+		name := fmt.Sprintf("%s_%s_%d_%s", namespace, backend.Name, port.Port, scheme)
+		b.upstreams[name] = Upstream{Name: name, Scheme: scheme, Endpoints: b.endpoints(service, port.Name)}
 		return name
 	}
 	return ""

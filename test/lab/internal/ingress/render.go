@@ -30,6 +30,9 @@ type rendering struct {
 // Certificate is the file with the certificate and key of a Secret, or of the default one.
 func (r rendering) Certificate(secret string) string { return certificateFile(r.Dir, secret) }
 
+// Socket is where the controller serves an upstream.
+func (r rendering) Socket(upstream string) string { return socketFile(r.Dir, upstream) }
+
 func certificateFile(dir, secret string) string {
 	if secret == "" {
 		return filepath.Join(dir, "default.pem")

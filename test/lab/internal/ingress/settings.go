@@ -12,13 +12,12 @@ import (
 // annotationPrefix is that of the annotations by which an Ingress is tuned.
 const annotationPrefix = "nginx.ingress.kubernetes.io/"
 
-// Settings are the annotations that this controller knows, with the defaults of ingress-nginx except for the time to
-// connect: a pod of the lab that doesn't answer at once is gone.
+// Settings are the annotations that this controller knows, with the defaults of ingress-nginx.
 type Settings struct {
 	// BodySize is how large a request's body may be, as NGINX writes it. 0 is no limit.
 	BodySize string
 	// The time-outs are in seconds.
-	ConnectTimeout, ReadTimeout, SendTimeout string
+	ReadTimeout, SendTimeout string
 	// Redirect sends http to https where the Ingress has a certificate, ForceRedirect always.
 	Redirect, ForceRedirect bool
 	// Scheme is that of the backend: http or https.
@@ -48,13 +47,12 @@ func readSettings(annotations map[string]string) (Settings, error) {
 		return value
 	}
 	s := Settings{
-		BodySize:       read("proxy-body-size", "1m", sizePattern),
-		ConnectTimeout: read("proxy-connect-timeout", "2", secondsPattern),
-		ReadTimeout:    read("proxy-read-timeout", "60", secondsPattern),
-		SendTimeout:    read("proxy-send-timeout", "60", secondsPattern),
-		Redirect:       read("ssl-redirect", "true", boolPattern) == "true",
-		ForceRedirect:  read("force-ssl-redirect", "false", boolPattern) == "true",
-		Scheme:         strings.ToLower(read("backend-protocol", "HTTP", schemePattern)),
+		BodySize:      read("proxy-body-size", "1m", sizePattern),
+		ReadTimeout:   read("proxy-read-timeout", "60", secondsPattern),
+		SendTimeout:   read("proxy-send-timeout", "60", secondsPattern),
+		Redirect:      read("ssl-redirect", "true", boolPattern) == "true",
+		ForceRedirect: read("force-ssl-redirect", "false", boolPattern) == "true",
+		Scheme:        strings.ToLower(read("backend-protocol", "HTTP", schemePattern)),
 	}
 	return s, errors.Join(problems...)
 }

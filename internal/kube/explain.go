@@ -77,6 +77,9 @@ func assess(v view, ref Ref) Readiness {
 	}
 	out.Ready = result.Status == status.CurrentStatus
 	out.Message = describe(obj, result)
+	if obj.GetKind() == JobKind.Kind && !isTrue(obj, "Complete") {
+		out.Ready, out.Message = false, "running" // kstatus calls a Job that has started current
+	}
 	if out.Ready {
 		return out
 	}
@@ -164,14 +167,22 @@ func currentReplicaSet(v view, deployment *unstructured.Unstructured) *unstructu
 	return nil
 }
 
+// trueCondition gives the condition of this type if it is True, else nil.
+func trueCondition(obj *unstructured.Unstructured, kind string) map[string]any {
+	conditions, _, _ := unstructured.NestedSlice(obj.Object, "status", "conditions")
+	for _, c := range conditions {
+		if c, ok := c.(map[string]any); ok && c["type"] == kind && c["status"] == "True" {
+			return c
+		}
+	}
+	return nil
+}
+
+func isTrue(obj *unstructured.Unstructured, kind string) bool { return trueCondition(obj, kind) != nil }
+
 // replicaFailure is why a ReplicaSet can't make pods: a quota, or an admission that refuses them.
 func replicaFailure(rs *unstructured.Unstructured) *Problem {
-	conditions, _, _ := unstructured.NestedSlice(rs.Object, "status", "conditions")
-	for _, c := range conditions {
-		c, ok := c.(map[string]any)
-		if !ok || c["type"] != "ReplicaFailure" || c["status"] != "True" {
-			continue
-		}
+	if c := trueCondition(rs, "ReplicaFailure"); c != nil {
 		reason, _ := c["reason"].(string)
 		message, _ := c["message"].(string)
 		return &Problem{Ref: RefOf(rs), Reason: reason, Message: message, Final: true, Patience: 10 * time.Second,
@@ -291,22 +302,27 @@ func containerProblem(ref Ref, s corev1.ContainerStatus) *Problem {
 		return nil
 	}
 	p := &Problem{Ref: ref, Reason: s.State.Waiting.Reason, Message: s.State.Waiting.Message}
-	switch p.Reason {
-	case "ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull":
+	switch {
+	case isPullProblem(p.Reason):
 		p.Final = p.Reason != "ErrImagePull" // the first failure may be a passing one
 		p.Hint = fmt.Sprintf("check that image %s exists and can be pulled; on a local cluster load it first (kind load docker-image, minikube image load)", s.Image)
-	case "InvalidImageName":
+	case p.Reason == "InvalidImageName":
 		p.Final = true
 		p.Hint = fmt.Sprintf("%q is not an image name: set --image", s.Image)
-	case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
+	case p.Reason == "CreateContainerConfigError" || p.Reason == "CreateContainerError" || p.Reason == "RunContainerError":
 		p.Final, p.Patience = true, 15*time.Second
 		p.Hint = "a ConfigMap, Secret or key that the pod names is missing, or the container can't be started as asked"
-	case "CrashLoopBackOff":
+	case p.Reason == "CrashLoopBackOff":
 		crashLoop(p, s)
 	default:
 		return nil // ContainerCreating and the like
 	}
 	return p
+}
+
+// isPullProblem tells the kubelet's reasons for an image that it does not have.
+func isPullProblem(reason string) bool {
+	return reason == "ImagePullBackOff" || reason == "ErrImagePull" || reason == "ErrImageNeverPull"
 }
 
 func crashLoop(p *Problem, s corev1.ContainerStatus) {

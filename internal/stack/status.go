@@ -42,6 +42,7 @@ type ObjectStatus struct {
 	Namespace string   `json:"namespace,omitempty"`
 	Name      string   `json:"name"`
 	Ready     bool     `json:"ready"`
+	Missing   bool     `json:"missing,omitempty"` // it is not there at all
 	Message   string   `json:"message"`
 	Reason    string   `json:"reason,omitempty"`
 	Hint      string   `json:"hint,omitempty"`
@@ -57,11 +58,7 @@ func (e *Engine) Status(ctx context.Context) (*StatusResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	host := e.cfg.Host
-	if inventory != nil && inventory.Settings["host"] != "" {
-		host = inventory.Settings["host"]
-	}
-	e.cfg.Host = host
+	e.follow(inventory)
 	found, err := e.findController(ctx)
 	if err != nil {
 		return nil, err
@@ -85,11 +82,11 @@ func (e *Engine) Status(ctx context.Context) (*StatusResult, error) {
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	return e.summarize(host, inventory, components), nil
+	return e.summarize(inventory, components), nil
 }
 
-func (e *Engine) summarize(host string, inventory *kube.Inventory, components []ComponentStatus) *StatusResult {
-	out := &StatusResult{Target: e.target, Host: host, Healthy: true, Deployed: inventory != nil, Components: components}
+func (e *Engine) summarize(inventory *kube.Inventory, components []ComponentStatus) *StatusResult {
+	out := &StatusResult{Target: e.target, Host: e.cfg.Host, Healthy: true, Deployed: inventory != nil, Components: components}
 	for _, c := range components {
 		out.Healthy = out.Healthy && c.Ready
 		if c.served != nil {
@@ -163,7 +160,7 @@ func (e *Engine) assess(ctx context.Context, out *ComponentStatus, refs []kube.R
 }
 
 func objectStatus(s kube.Readiness) ObjectStatus {
-	o := ObjectStatus{Kind: s.Ref.Kind, Namespace: s.Ref.Namespace, Name: s.Ref.Name, Ready: s.Ready, Message: s.Message, Workload: kube.Waitable(s.Ref.GroupKind())}
+	o := ObjectStatus{Kind: s.Ref.Kind, Namespace: s.Ref.Namespace, Name: s.Ref.Name, Ready: s.Ready, Missing: s.Missing, Message: s.Message, Workload: kube.Waitable(s.Ref.GroupKind())}
 	switch {
 	case s.Problem != nil:
 		o.Reason, o.Hint, o.Evidence = s.Problem.String(), s.Problem.Hint, s.Problem.Evidence

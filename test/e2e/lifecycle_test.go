@@ -204,8 +204,10 @@ func redisPassword(t *testing.T) []byte {
 // TestInterrupted: Ctrl-C ends with 130 and a word on what is left, and up goes on from there.
 func TestInterrupted(t *testing.T) {
 	cleanUp(t)
-	cmd := command(t.Context(), "up")
-	time.AfterFunc(3*time.Second, func() { _ = cmd.Process.Signal(syscall.SIGINT) })
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	cmd := command(ctx, "up")
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
 	r := finish(t, cmd)
 	if r.code != 130 || !strings.Contains(r.stderr, "Interrupted") {
 		t.Errorf("exit %d", r.code)

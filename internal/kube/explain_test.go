@@ -161,7 +161,7 @@ func TestAssessOtherKinds(t *testing.T) {
 		missing bool
 		message string
 	}{
-		"missing":     {text: deployment, missing: true, message: "missing"},
+		"missing":     {text: "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n", missing: true, message: "missing"},
 		"job running": {text: "apiVersion: batch/v1\nkind: Job\nmetadata: {name: x}\nstatus: {active: 1, startTime: '2026-01-01T00:00:00Z'}\n", message: "running"},
 		"job done":    {text: "apiVersion: batch/v1\nkind: Job\nmetadata: {name: x}\nstatus: {succeeded: 1, conditions: [{type: Complete, status: 'True'}]}\n", ready: true, message: "ready"},
 		"config map":  {text: "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n", ready: true, message: "ready"},

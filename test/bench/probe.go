@@ -4,10 +4,12 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -26,7 +28,7 @@ const (
 	probeTimeout = 2 * time.Second
 )
 
-// ask stores a value and reads it back, which takes ingress, app, password and Redis.
+// ask stores a value under a key of its own and reads it back, which takes ingress, app, password and Redis.
 func (s service) ask(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -36,13 +38,17 @@ func (s service) ask(ctx context.Context) error {
 			return new(net.Dialer).DialContext(ctx, network, s.address)
 		},
 	}}
-	value := fmt.Sprint(time.Now().UnixNano())
-	if _, err := s.send(ctx, client, http.MethodPost, "/pw/bench/"+value); err != nil {
+	value := rand.Text()
+	path := "/pw/bench-" + value
+	if _, err := s.send(ctx, client, http.MethodPost, path+"/"+value); err != nil {
 		return err
 	}
-	got, err := s.send(ctx, client, http.MethodGet, "/pw/bench")
-	if err == nil && !strings.Contains(got, value) {
+	got, err := s.send(ctx, client, http.MethodGet, path)
+	if err == nil && got != strconv.Quote(value) {
 		err = fmt.Errorf("stored %s, read %s", value, got)
+	}
+	if _, deleteErr := s.send(ctx, client, http.MethodDelete, path); err == nil {
+		err = deleteErr
 	}
 	return err
 }
@@ -64,7 +70,7 @@ func (s service) send(ctx context.Context, client *http.Client, method, path str
 	if res.StatusCode != http.StatusOK {
 		return "", fmt.Errorf("%s %s: %s", method, path, res.Status)
 	}
-	return string(body), nil
+	return strings.TrimSpace(string(body)), nil
 }
 
 // probing is what a run of questions brought.

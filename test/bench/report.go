@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 )
 
@@ -116,7 +115,7 @@ func quantities() []quantity {
 		{name: "  watches", of: kind(kindWatch)},
 		{name: "  discovery", of: kind(kindDiscovery)},
 		{name: "connections", of: func(m measurement) float64 { return float64(m.Connections) }},
-		{name: "CPU, s", digits: 1, of: func(m measurement) float64 { return m.CPU }},
+		{name: "CPU, s", digits: 2, of: func(m measurement) float64 { return m.CPU }},
 		{name: "peak memory, MiB", of: func(m measurement) float64 { return float64(m.Peak) / (1 << 20) }},
 	}
 }
@@ -179,12 +178,8 @@ func (r *report) text(out io.Writer) error {
 	for _, note := range r.Notes {
 		fmt.Fprintf(out, "  %s\n", note)
 	}
-	table := tabwriter.NewWriter(out, 0, 0, 3, ' ', tabwriter.StripEscape)
-	for _, s := range stages() {
-		r.writeStage(table, s)
-	}
-	if err := table.Flush(); err != nil {
-		return err
+	for _, line := range align(r.rows()) {
+		fmt.Fprintln(out, line)
 	}
 	_, err := io.WriteString(out, footer)
 	return err
@@ -194,21 +189,26 @@ const footer = `
 Median (least to most) of the rounds. The last column is the script's median by pwdeploy's: 2.0x means that the script
 needs twice as much. Noise: times carry that of the machine, so a difference smaller than the ranges means nothing, and
 times of two runs of this benchmark can't be compared; requests and memory can. "Served" is a value stored and read
-back through the ingress, asked for every 50 ms. Peak memory is that of the greatest process. Every round begins with
-empty caches of charts and discovery.
+back through the ingress, asked for every 50 ms. Writes count whether they change something or not. Peak memory is that
+of the greatest process. Every round begins with empty caches of charts and discovery.
 `
 
-func (r *report) writeStage(out io.Writer, s stage) {
-	fmt.Fprintf(out, "\n%s\t%s\t\n", s.title, strings.Join(r.Tools, "\t"))
-	for _, q := range quantities() {
-		if q.suits(s) {
-			fmt.Fprintln(out, r.row(s, q))
+// rows are the table: for each stage an empty line, a heading, and the quantities.
+func (r *report) rows() [][]string {
+	var out [][]string
+	for _, s := range stages() {
+		out = append(out, nil, append([]string{s.title}, r.Tools...))
+		for _, q := range quantities() {
+			if q.suits(s) {
+				out = append(out, r.row(s, q))
+			}
 		}
 	}
+	return out
 }
 
 // row is a quantity's line, with the ratio where there are two tools and none of both is 0.
-func (r *report) row(s stage, q quantity) string {
+func (r *report) row(s stage, q quantity) []string {
 	cells := []string{"  " + q.name}
 	var medians []float64
 	for _, tool := range r.Tools {
@@ -216,11 +216,10 @@ func (r *report) row(s stage, q quantity) string {
 		medians = append(medians, v.Median)
 		cells = append(cells, r.cell(s, q, tool, v))
 	}
-	ratio := ""
 	if len(medians) == 2 && medians[0] > 0 && medians[1] > 0 && !q.share {
-		ratio = fmt.Sprintf("%.1fx", medians[1]/medians[0])
+		cells = append(cells, fmt.Sprintf("%.1fx", medians[1]/medians[0]))
 	}
-	return strings.Join(append(cells, ratio), "\t")
+	return cells
 }
 
 func (r *report) cell(s stage, q quantity, tool string, v values) string {
@@ -236,6 +235,25 @@ func (r *report) cell(s stage, q quantity, tool string, v values) string {
 		return show(v.Median)
 	}
 	return fmt.Sprintf("%s (%s to %s)", show(v.Median), show(v.Least), show(v.Most))
+}
+
+// align pads the columns to equal widths over all rows.
+func align(rows [][]string) []string {
+	widths := map[int]int{}
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], len(cell))
+		}
+	}
+	out := make([]string, 0, len(rows))
+	for _, row := range rows {
+		var line strings.Builder
+		for i, cell := range row {
+			fmt.Fprintf(&line, "%-*s   ", widths[i], cell)
+		}
+		out = append(out, strings.TrimRight(line.String(), " "))
+	}
+	return out
 }
 
 func plural(n int, what string) string {

@@ -52,20 +52,22 @@ type tool struct {
 	id       string              // in the names of files
 	name     string              // in the output
 	commands map[string][]string // by stage
-	env      map[string][]string // by stage, beside the rest
 }
 
 func tools(o options) []tool {
-	up, script := []string{"bin/pwdeploy", "up"}, []string{"test/bench/deploy.sh", "up"}
 	return []tool{
 		{id: "pwdeploy", name: "pwdeploy", commands: map[string][]string{
-			stageInstall: up, stageAgain: up, stageImage: append(slices.Clone(up), "--image", o.image),
-			stageRemove: {"bin/pwdeploy", "down", "--yes", "--delete-data"},
+			stageInstall: {"bin/pwdeploy", "up"},
+			stageAgain:   {"bin/pwdeploy", "up"},
+			stageImage:   {"bin/pwdeploy", "up", "--image", o.image},
+			stageRemove:  {"bin/pwdeploy", "down", "--yes", "--delete-data"},
 		}},
 		{id: "script", name: o.label, commands: map[string][]string{
-			stageInstall: script, stageAgain: script, stageImage: script,
-			stageRemove: {"test/bench/deploy.sh", "down"},
-		}, env: map[string][]string{stageImage: {"IMAGE=" + o.image}}},
+			stageInstall: {"test/bench/deploy.sh", "up"},
+			stageAgain:   {"test/bench/deploy.sh", "up"},
+			stageImage:   {"test/bench/deploy.sh", "up", o.image},
+			stageRemove:  {"test/bench/deploy.sh", "down"},
+		}},
 	}
 }
 
@@ -247,7 +249,7 @@ func (b *bench) command(ctx context.Context, t tool, s stage, name string) (usag
 	}
 	defer printed.Close()
 	cmd := exec.CommandContext(ctx, "bin/bench/measure", append([]string{result}, t.commands[s.name]...)...)
-	cmd.Env = append(b.environment(), t.env[s.name]...)
+	cmd.Env = b.environment()
 	cmd.Stdout, cmd.Stderr = printed, printed
 	killGroup(cmd)
 	err = cmd.Run()
@@ -308,9 +310,9 @@ func tail(file string) string {
 }
 
 // cleanUp takes away what a benchmark that broke off has left, whichever tool made it.
-func (b *bench) cleanUp() error {
+func (b *bench) cleanUp(ctx context.Context) error {
 	fmt.Fprintln(b.progress, "taking away what is left")
-	ctx, cancel := context.WithTimeout(context.Background(), b.timeout)
+	ctx, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
 	proxy, err := startProxy(ctx, b.config, 0) // the other one may have ended with its context
 	if err != nil {

@@ -1,14 +1,12 @@
 #!/usr/bin/env bash
-# test/bench/deploy.sh up|down: what pwdeploy replaces, as a careful user would write it: the same charts at the same
+# test/bench/deploy.sh up [IMAGE]|down: what pwdeploy replaces, as a careful user would write it: the same charts at the same
 # versions with the same values, the same manifests, every step with its own wait, nothing slower than it has to be, and
-# nothing that a second run would do again for nothing. It is what make bench measures pwdeploy against.
-#
-#   IMAGE=name:tag  the app's image
-#   PARALLEL=1      both charts at a time (helm upgrade in the background)
+# nothing that a second run would do again for nothing. It is what make bench measures pwdeploy against. PARALLEL=1
+# installs both charts at a time.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-image=${IMAGE:-pw/crudservice:latest}
+image=${2:-pw/crudservice:latest}
 bounded=(--wait --timeout 5m)
 
 # Not create --dry-run | apply, which would take the labels off again that the manifests give to pw-crud.
@@ -111,7 +109,7 @@ down() {
 case ${1:-} in
 up | down) "$1" ;;
 *)
-    echo "usage: test/bench/deploy.sh up|down" >&2
+    echo "usage: test/bench/deploy.sh up [IMAGE]|down" >&2
     exit 2
     ;;
 esac

@@ -107,7 +107,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	}
 	report, err := b.run(ctx)
 	if err != nil {
-		return errors.Join(err, b.cleanUp())
+		return errors.Join(err, b.cleanUp(context.WithoutCancel(ctx)))
 	}
 	if o.output == "json" {
 		return report.json(out)

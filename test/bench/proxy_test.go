@@ -79,7 +79,6 @@ func get(t *testing.T, config *rest.Config, path string) *http.Response {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { res.Body.Close() })
 	return res
 }
 
@@ -94,6 +93,7 @@ func TestProxyNotesWhatItForwards(t *testing.T) {
 	})
 	for range 2 {
 		res := get(t, config, "/api/v1/nodes?limit=1")
+		defer res.Body.Close()
 		body, err := io.ReadAll(res.Body)
 		if err != nil || string(body) != "Bearer of the cluster /api/v1/nodes?limit=1" || res.ProtoMajor != 2 {
 			t.Errorf("%q by %s, %v", body, res.Proto, err)
@@ -104,7 +104,7 @@ func TestProxyNotesWhatItForwards(t *testing.T) {
 		t.Fatalf("%d requests by %d connections", len(requests), connections)
 	}
 	first := requests[0]
-	if first.Method != "GET" || first.URI != "/api/v1/nodes?limit=1" || first.Code != http.StatusNotFound || first.Took < delay || requests[1].At < first.At+delay {
+	if first.Method != http.MethodGet || first.URI != "/api/v1/nodes?limit=1" || first.Code != http.StatusNotFound || first.Took < delay || requests[1].At < first.At+delay {
 		t.Errorf("noted %+v", requests)
 	}
 	p.reset()
@@ -116,7 +116,9 @@ func TestProxyNotesWhatItForwards(t *testing.T) {
 func TestProxyIsForItsKubeconfigOnly(t *testing.T) {
 	p, config := cluster(t, 0, func(http.ResponseWriter, *http.Request) { t.Error("the cluster was asked") })
 	config.BearerToken = "guessed"
-	if res := get(t, config, "/api/v1/secrets"); res.StatusCode != http.StatusUnauthorized {
+	res := get(t, config, "/api/v1/secrets")
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusUnauthorized {
 		t.Errorf("answered %s", res.Status)
 	}
 	if requests, _ := p.noted(); len(requests) != 0 {
@@ -134,6 +136,7 @@ func TestProxyPassesWatchesOnAsTheyCome(t *testing.T) {
 	})
 	config.Timeout = 10 * time.Second
 	res := get(t, config, "/api/v1/pods?watch=true")
+	defer res.Body.Close()
 	line, err := bufio.NewReader(res.Body).ReadString('\n')
 	if err != nil || line != "first event\n" {
 		t.Fatalf("read %q, %v", line, err)

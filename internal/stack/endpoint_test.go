@@ -100,7 +100,7 @@ func TestNextSteps(t *testing.T) {
 		"hosts file":   {config.ProfileLocal, Served{Address: "172.18.0.2:80", Via: Direct}, "echo '172.18.0.2 pw.invalid'"},
 		"localhost":    {config.ProfileLocal, Served{Address: "localhost:80", Via: Direct}, "echo '127.0.0.1 pw.invalid'"},
 		"DNS record":   {config.ProfileAWS, Served{Address: "lb.invalid:80", Via: Direct}, "pw.invalid CNAME lb.invalid"},
-		"port-forward": {config.ProfileLocal, Served{Address: "127.0.0.1:4711", Via: Forward}, "kubectl -n ingress-nginx port-forward"},
+		"port-forward": {config.ProfileLocal, Served{Address: "127.0.0.1:4711", Via: Forward, Pod: "edge/c-1"}, "kubectl -n edge port-forward pod/c-1 8080:80"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -174,7 +174,7 @@ func (e *Engine) baseURL(address string, via Via) string {
 }
 
 // addresses lists where the ingress may be reached, the most public first: what the Ingress' status and
-// the controller's load balancer say, then the nodes.
+// the controller's load balancer say, then port 80 of the nodes, then their node ports.
 func (e *Engine) addresses(ctx context.Context, c controller) []string {
 	var out []string
 	add := func(host string, port int64) {
@@ -203,6 +203,8 @@ func (e *Engine) addresses(ctx context.Context, c controller) []string {
 	}
 	for _, host := range e.nodes.Addresses {
 		add(host, httpPort)
+	}
+	for _, host := range e.nodes.Addresses {
 		for i := range services {
 			if port := nodePort(&services[i]); port != 0 {
 				add(host, port)

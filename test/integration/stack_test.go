@@ -1,0 +1,109 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/pwdeploy/pwdeploy/internal/cli"
+	"github.com/pwdeploy/pwdeploy/internal/kube"
+	"github.com/pwdeploy/pwdeploy/internal/stack"
+)
+
+// site is a deployment's names: each test has its own.
+type site struct {
+	app, redis, ingress string
+	host                string
+	env                 []string // of pwdeploy; replaces what is there
+}
+
+// newSite chooses names; its namespaces go, if they are still there, when the test ends.
+func newSite(t *testing.T) *site {
+	t.Helper()
+	base := uniqueName(t, "s")
+	s := &site{app: base + "-app", redis: base + "-redis", ingress: base + "-ingress", host: base + ".test"}
+	for _, ns := range s.namespaces() {
+		removeNamespace(t, ns)
+	}
+	return s
+}
+
+func (s *site) namespaces() []string { return []string{s.app, s.redis, s.ingress} }
+
+func (s *site) environ() []string {
+	return append(append([]string{
+		"PWDEPLOY_NAMESPACE=" + s.app, "PWDEPLOY_REDIS_NAMESPACE=" + s.redis, "PWDEPLOY_INGRESS_NAMESPACE=" + s.ingress,
+		"PWDEPLOY_HOST=" + s.host, "PWDEPLOY_TIMEOUT=60s", "PWDEPLOY_PROFILE=local",
+	}, labEnv...), s.env...)
+}
+
+// result is what a command line did.
+type result struct {
+	code        int
+	out, errors string
+}
+
+// pwdeploy carries a command line out.
+func (s *site) pwdeploy(ctx context.Context, args ...string) result {
+	var out, errs bytes.Buffer
+	code := cli.Run(ctx, args, cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs, Environ: s.environ()}, cli.Build{Version: "test"})
+	return result{code: code, out: out.String(), errors: errs.String()}
+}
+
+// must carries out a command line that has to succeed, and reads its result.
+func (s *site) must(t *testing.T, into any, args ...string) result {
+	t.Helper()
+	r := s.pwdeploy(t.Context(), append(args, "-o", "json")...)
+	if r.code != 0 {
+		t.Fatalf("pwdeploy %s: exit code %d\n%s%s", strings.Join(args, " "), r.code, r.out, r.errors)
+	}
+	if err := json.Unmarshal([]byte(r.out), into); err != nil {
+		t.Fatalf("pwdeploy %s: %v\n%s", strings.Join(args, " "), err, r.out)
+	}
+	return r
+}
+
+func (s *site) up(t *testing.T, args ...string) stack.UpResult {
+	t.Helper()
+	var out stack.UpResult
+	s.must(t, &out, append([]string{"up"}, args...)...)
+	return out
+}
+
+func (s *site) down(t *testing.T, args ...string) stack.DownResult {
+	t.Helper()
+	var out stack.DownResult
+	s.must(t, &out, append([]string{"down", "--yes"}, args...)...)
+	return out
+}
+
+func (s *site) snapshot(t *testing.T) snapshot {
+	t.Helper()
+	return takeSnapshot(t, s.namespaces()...)
+}
+
+// actions gives what up did to each component.
+func actions(r stack.UpResult) string {
+	var parts []string
+	for _, c := range r.Components {
+		parts = append(parts, fmt.Sprintf("%s %s", c.Name, c.Action))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// foreignController puts somebody else's ingress controller beside the site: a class, and a Service with a node
+// port. It is quicker than ours, and shares nothing with other tests but the class.
+func (s *site) foreignController(t *testing.T) string {
+	t.Helper()
+	ns := namespace(t, nil)
+	class := object(t, "", "{apiVersion: networking.k8s.io/v1, kind: IngressClass, metadata: {name: nginx}, spec: {controller: k8s.io/ingress-nginx}}")
+	class.SetAnnotations(map[string]string{"meta.helm.sh/release-name": "platform", "meta.helm.sh/release-namespace": ns})
+	ref := kube.RefOf(create(t, class))
+	t.Cleanup(func() { remove(t, ref) })
+	create(t, object(t, ns, `{apiVersion: v1, kind: Service, metadata: {name: controller, labels: {
+  app.kubernetes.io/name: ingress-nginx, app.kubernetes.io/component: controller}}, spec: {type: NodePort, ports: [{port: 80}], selector: {a: b}}}`))
+	return ns
+}

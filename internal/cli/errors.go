@@ -95,9 +95,14 @@ func flatten(err error) []error {
 }
 
 func (a *app) explainOne(prefix string, err error) {
-	fmt.Fprintf(a.Err, "%s %s%s\n", a.style.Bad("Error:"), prefix, indent(err.Error()))
-	for _, line := range evidence(err) {
-		fmt.Fprintf(a.Err, "  | %s\n", line)
+	var notReady *kube.NotReadyError
+	if errors.As(err, &notReady) {
+		fmt.Fprintf(a.Err, "%s %s%s\n", a.style.Bad("Error:"), prefix, notReady.Short())
+		for _, o := range notReady.Objects {
+			a.explainObject(o)
+		}
+	} else {
+		fmt.Fprintf(a.Err, "%s %s%s\n", a.style.Bad("Error:"), prefix, indent(err.Error()))
 	}
 	var hinted kube.Hinted
 	if errors.As(err, &hinted) && hinted.Hint() != "" {
@@ -105,22 +110,23 @@ func (a *app) explainOne(prefix string, err error) {
 	}
 }
 
-func indent(text string) string {
-	return strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n       ")
+// explainObject writes an object that is not ready and the cause, with the log of what crashed.
+func (a *app) explainObject(o kube.Readiness) {
+	fmt.Fprintf(a.Err, "  %s: %s\n", o.Ref, o.Message)
+	if o.Problem == nil {
+		return
+	}
+	fmt.Fprintf(a.Err, "  %s: %s\n", o.Problem.Ref, a.style.Bold(o.Problem.Reason))
+	if o.Problem.Message != "" {
+		fmt.Fprintf(a.Err, "    %s\n", indent(o.Problem.Message))
+	}
+	for _, line := range o.Problem.Evidence {
+		fmt.Fprintf(a.Err, "    | %s\n", line)
+	}
 }
 
-// evidence is the log of what crashed.
-func evidence(err error) []string {
-	var notReady *kube.NotReadyError
-	if !errors.As(err, &notReady) {
-		return nil
-	}
-	for _, o := range notReady.Objects {
-		if o.Problem != nil && len(o.Problem.Evidence) > 0 {
-			return o.Problem.Evidence
-		}
-	}
-	return nil
+func indent(text string) string {
+	return strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n       ")
 }
 
 func (a *app) warn(message string) {

@@ -29,7 +29,7 @@ type ClientOptions struct {
 	// kinds: Helm would otherwise ask for them at every action. Its rest.Config needs a warning handler, or
 	// the API server's warnings go to the terminal.
 	Getter func(namespace string) genericclioptions.RESTClientGetter
-	// FieldManager is the name under which fields are owned.
+	// FieldManager is the name under which fields are owned. A Client that only renders needs none.
 	FieldManager string
 	// Log gets what Helm says, at debug level. nil: nothing is logged.
 	Log *slog.Logger
@@ -58,7 +58,9 @@ func NewClient(o ClientOptions) *Client {
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
-	kube.ManagedFieldsManager = o.FieldManager
+	if o.FieldManager != "" {
+		kube.ManagedFieldsManager = o.FieldManager
+	}
 	log.SetFlags(0)
 	log.SetOutput(logWriter{c.log})
 	return c
@@ -270,7 +272,7 @@ func (c *Client) forgetKinds() {
 // run is one action in one namespace, bound to a context.
 type run struct {
 	*Client
-	ctx       context.Context //nolint:containedctx // Helm's interfaces take none; a run lives as long as the call
+	ctx       context.Context // kept, because Helm's interfaces take none; a run lives as long as the call
 	namespace string
 	getter    genericclioptions.RESTClientGetter
 	kube      *kubeClient
@@ -339,23 +341,23 @@ func (r *run) install(cfg *action.Configuration, spec Spec, plan Plan, loaded *c
 	a := action.NewInstall(cfg)
 	a.ReleaseName, a.Namespace = spec.Name, spec.Namespace
 	a.Timeout = spec.hookTimeout()
-	a.Labels = labels(spec, plan.Digest)
+	a.Labels = releaseLabels(spec, plan.Digest)
 	a.DisableOpenAPIValidation = true
 	a.Replace = plan.Current != nil
-	// The context is not Helm's to watch: it would return and leave its goroutine working. The kubeClient
-	// stops the action between its steps.
-	return a.RunWithContext(context.WithoutCancel(r.ctx), loaded, cloneValues(spec.Values))
+	// Not RunWithContext: when the context ends that returns and leaves its goroutine working. The
+	// kubeClient stops the action between its steps.
+	return a.Run(loaded, cloneValues(spec.Values))
 }
 
 func (r *run) upgrade(cfg *action.Configuration, spec Spec, plan Plan, loaded *chart.Chart) (*release.Release, error) {
 	a := action.NewUpgrade(cfg)
 	a.Namespace = spec.Namespace
 	a.Timeout = spec.hookTimeout()
-	a.Labels = labels(spec, plan.Digest)
+	a.Labels = releaseLabels(spec, plan.Digest)
 	a.DisableOpenAPIValidation = true
 	a.ResetValues = true
 	a.MaxHistory = maxHistory
-	return a.RunWithContext(context.WithoutCancel(r.ctx), spec.Name, loaded, cloneValues(spec.Values))
+	return a.Run(spec.Name, loaded, cloneValues(spec.Values))
 }
 
 func (r *run) uninstall(current *Release, timeout time.Duration) error {

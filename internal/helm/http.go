@@ -147,7 +147,7 @@ func newStallReader(body io.Reader, after time.Duration, cancel context.CancelCa
 func (r *stallReader) Read(p []byte) (int, error) {
 	n, err := r.body.Read(p)
 	r.timer.Reset(r.after)
-	if err != nil && err != io.EOF { //nolint:errorlint // the contract of io.Reader is a bare io.EOF
+	if err != nil && err != io.EOF {
 		r.failed = true
 	}
 	return n, err

@@ -45,16 +45,17 @@ func (e *HookError) Hint() string {
 // for hooks by a watch of its own, and to remember what went wrong.
 type kubeClient struct {
 	*kube.Client
-	ctx    context.Context //nolint:containedctx // Helm's interface takes none; it lives as long as the call
+	ctx    context.Context // kept, because Helm's interface takes none
 	onHook func(kind, namespace, name string)
-	err    error // the first one that Helm will flatten to text
+	err    error           // the first one that Helm will flatten to text
+	gone   map[string]bool // hooks that Delete saw gone
 }
 
 func (r *run) newKubeClient() *kubeClient {
 	client := kube.New(r.getter)
 	client.Log = r.debugf
 	client.Namespace = r.namespace
-	r.kube = &kubeClient{Client: client, ctx: r.ctx}
+	r.kube = &kubeClient{Client: client, ctx: r.ctx, gone: map[string]bool{}}
 	return r.kube
 }
 
@@ -88,9 +89,39 @@ func (k *kubeClient) Update(original, target kube.ResourceList, force bool) (*ku
 	return result, k.remember(err)
 }
 
-// Delete deletes objects.
+// Delete deletes what is left of hooks, one after the other, and notes what is gone at once: Helm asks
+// WaitForDelete about each, and a chart may have many.
 func (k *kubeClient) Delete(resources kube.ResourceList) (*kube.Result, []error) {
-	return k.DeleteWithPropagationPolicy(resources, metav1.DeletePropagationBackground)
+	result := &kube.Result{}
+	for _, info := range resources {
+		if err := k.ctx.Err(); err != nil {
+			return nil, []error{err}
+		}
+		if err := k.deleteHook(info); err != nil {
+			return nil, []error{k.remember(err)}
+		}
+		result.Deleted = append(result.Deleted, info)
+	}
+	return result, nil
+}
+
+func (k *kubeClient) deleteHook(info *resource.Info) error {
+	background := metav1.DeletePropagationBackground
+	left, err := resource.NewHelper(info.Client, info.Mapping).
+		DeleteWithOptions(info.Namespace, info.Name, &metav1.DeleteOptions{PropagationPolicy: &background})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return err
+	}
+	// The server answers with a Status where nothing is left, and with the object where a finalizer or a
+	// graceful end holds it.
+	if err != nil || left.GetObjectKind().GroupVersionKind().Kind == "Status" {
+		k.gone[hookKey(info)] = true
+	}
+	return nil
+}
+
+func hookKey(info *resource.Info) string {
+	return info.Mapping.Resource.String() + " " + info.Namespace + "/" + info.Name
 }
 
 // DeleteWithPropagationPolicy deletes objects.
@@ -114,8 +145,13 @@ func (k *kubeClient) remember(err error) error {
 // looks every two seconds.
 func (k *kubeClient) WaitForDelete(resources kube.ResourceList, timeout time.Duration) error {
 	for _, info := range resources {
+		if k.gone[hookKey(info)] {
+			delete(k.gone, hookKey(info)) // it may be made again
+			continue
+		}
+		helper := resource.NewHelper(info.Client, info.Mapping)
 		err := wait.PollUntilContextTimeout(k.ctx, 100*time.Millisecond, timeout, true, func(context.Context) (bool, error) {
-			err := info.Get()
+			_, err := helper.Get(info.Namespace, info.Name)
 			if apierrors.IsNotFound(err) {
 				return true, nil
 			}
@@ -280,7 +316,7 @@ func problem(what, message string) string {
 // boundGetter ties every request of an action to a context: Helm and cli-runtime pass none of their own.
 type boundGetter struct {
 	genericclioptions.RESTClientGetter
-	ctx context.Context //nolint:containedctx // see above
+	ctx context.Context
 }
 
 // ToRESTConfig implements genericclioptions.RESTClientGetter.
@@ -296,13 +332,13 @@ func (g *boundGetter) ToRESTConfig() (*rest.Config, error) {
 
 type boundTransport struct {
 	next http.RoundTripper
-	ctx  context.Context //nolint:containedctx // see boundGetter
+	ctx  context.Context
 }
 
 // RoundTrip implements http.RoundTripper.
 func (t *boundTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancel(req.Context())
-	stop := context.AfterFunc(t.ctx, cancel)
+	stop := context.AfterFunc(t.ctx, cancel) //nolint:contextcheck // it ends with either context
 	release := func() { stop(); cancel() }
 	resp, err := t.next.RoundTrip(req.WithContext(ctx))
 	if err != nil {

@@ -57,7 +57,7 @@ func (s Spec) digest() (string, error) {
 	return hex.EncodeToString(sum[:20]), nil
 }
 
-func labels(s Spec, digest string) map[string]string {
+func releaseLabels(s Spec, digest string) map[string]string {
 	return map[string]string{
 		InstanceLabel: s.Instance, DigestLabel: digest,
 		labelChart: labelValue(s.Chart.Name), labelChartVersion: labelValue(s.Chart.Version), labelAppVersion: labelValue(s.Chart.AppVersion),
@@ -89,10 +89,32 @@ func (r *run) records() (*storage.Storage, error) {
 	}
 	secrets := driver.NewSecrets(client.Secrets(r.namespace))
 	secrets.Log = r.debugf
-	s := storage.Init(secrets)
+	s := storage.Init(&records{Driver: secrets, written: map[string]release.Status{}})
 	s.Log = r.debugf
 	s.MaxHistory = maxHistory
 	return s, nil
+}
+
+// records leaves out writes that say nothing new: Helm writes the whole record at every hook, to note that
+// it began. The write that ends the action holds that too.
+type records struct {
+	driver.Driver
+	written map[string]release.Status
+}
+
+// Create implements driver.Driver.
+func (r *records) Create(key string, rel *release.Release) error {
+	r.written[key] = rel.Info.Status
+	return r.Driver.Create(key, rel)
+}
+
+// Update implements driver.Driver.
+func (r *records) Update(key string, rel *release.Release) error {
+	if last, ok := r.written[key]; ok && last == rel.Info.Status && last.IsPending() {
+		return nil
+	}
+	r.written[key] = rel.Info.Status
+	return r.Driver.Update(key, rel)
 }
 
 // newest gives the newest revision by the labels of the records, which are small where the records are

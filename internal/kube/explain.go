@@ -105,11 +105,11 @@ func describe(obj *unstructured.Unstructured, result *status.Result) string {
 		want, _, _ = unstructured.NestedInt64(obj.Object, "status", "desiredNumberScheduled")
 		ready, _, _ = unstructured.NestedInt64(obj.Object, "status", "numberReady")
 	}
-	text := fmt.Sprintf("%d/%d ready", ready, want)
-	if result.Status != status.CurrentStatus && ready == want {
-		text += ", rolling out"
+	if result.Status != status.CurrentStatus && ready >= want && want > 0 {
+		updated, _, _ := unstructured.NestedInt64(obj.Object, "status", "updatedReplicas")
+		return fmt.Sprintf("rolling out, %d/%d updated, %d ready", updated, want, ready)
 	}
-	return text
+	return fmt.Sprintf("%d/%d ready", ready, want)
 }
 
 // FirstImage is the image of a workload's first container, or empty.
@@ -189,12 +189,19 @@ func worstPod(v view, owner *unstructured.Unstructured, revision string) *Proble
 		if revision != "" && u.GetLabels()["controller-revision-hash"] != revision {
 			continue
 		}
-		p := podProblem(v, u)
-		if p != nil && (worst == nil || p.Final && !worst.Final) {
+		if p := podProblem(v, u); p != nil && worse(p, worst) {
 			worst = p
 		}
 	}
 	return worst
+}
+
+// worse prefers what waiting can't mend; of equals, always the same pod.
+func worse(p, than *Problem) bool {
+	if than == nil || p.Final != than.Final {
+		return than == nil || p.Final
+	}
+	return p.Ref.Name < than.Ref.Name
 }
 
 func ownedBy(obj *unstructured.Unstructured, uid types.UID) bool {

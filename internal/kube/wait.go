@@ -33,11 +33,15 @@ func (e *NotReadyError) Error() string {
 	for _, o := range e.Objects {
 		parts = append(parts, o.String())
 	}
-	why := "can't become ready"
+	return e.Short() + ": " + strings.Join(parts, "; ")
+}
+
+// Short is the error without the objects.
+func (e *NotReadyError) Short() string {
 	if e.Timeout {
-		why = "not ready in time"
+		return "not ready in time"
 	}
-	return why + ": " + strings.Join(parts, "; ")
+	return "can't become ready"
 }
 
 // Hint gives the advice of the first problem found.

@@ -29,7 +29,6 @@ type Down struct {
 	redis    *helm.Release
 	ingress  *helm.Release
 	data     []kube.Ref
-	made     map[string]bool // the namespaces of ours
 	recorded bool
 }
 
@@ -61,7 +60,7 @@ type Kept struct {
 // PlanDown finds out what this deployment consists of: by its record, and by its labels where a record
 // was lost.
 func (e *Engine) PlanDown(ctx context.Context, deleteData bool) (*Down, error) {
-	d := &Down{Target: e.target, DeleteData: deleteData, Objects: []string{}, Releases: []string{}, Namespaces: []string{}, Data: []string{}, made: map[string]bool{}}
+	d := &Down{Target: e.target, DeleteData: deleteData, Objects: []string{}, Releases: []string{}, Namespaces: []string{}, Data: []string{}}
 	var err error
 	if d.objects, d.recorded, err = e.ownedObjects(ctx); err != nil {
 		return nil, err
@@ -78,7 +77,7 @@ func (e *Engine) PlanDown(ctx context.Context, deleteData bool) (*Down, error) {
 			return nil, err
 		}
 		if found != nil && kube.Owned(found, e.instance()) {
-			d.Namespaces, d.made[name] = append(d.Namespaces, name), true
+			d.Namespaces = append(d.Namespaces, name)
 		}
 	}
 	if err := e.planData(ctx, d); err != nil {
@@ -162,7 +161,7 @@ func (e *Engine) planData(ctx context.Context, d *Down) error {
 		d.data = append(d.data, e.passwordRef())
 	}
 	// Without the Secret, too, data is ours that our release or our namespace holds.
-	if own || d.redis != nil || d.made[e.cfg.Redis.Namespace] {
+	if own || d.redis != nil || slices.Contains(d.Namespaces, e.cfg.Redis.Namespace) {
 		claims, err := e.redisClaims(ctx)
 		if err != nil {
 			return err
@@ -180,10 +179,10 @@ func (e *Engine) Down(ctx context.Context, d *Down) (*DownResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
 	out := &DownResult{Target: e.target, Removed: []string{}, Kept: []Kept{}}
-	if err := e.removeApp(ctx, d); err != nil {
+	if err := e.removeRoute(ctx, d); err != nil {
 		return nil, err
 	}
-	if err := e.removeReleases(ctx, d); err != nil {
+	if err := e.removeComponents(ctx, d); err != nil {
 		return nil, err
 	}
 	if err := e.removeData(ctx, d); err != nil {
@@ -218,15 +217,33 @@ func keptData(d *Down) []Kept {
 	return kept
 }
 
-// removeApp takes the route away first, so that nobody is sent to pods that are on their way out.
-func (e *Engine) removeApp(ctx context.Context, d *Down) error {
-	e.events.start(App, fmt.Sprintf("removing %d objects", len(d.objects)))
+// removeRoute comes first, so that nobody is sent to pods that are on their way out.
+func (e *Engine) removeRoute(ctx context.Context, d *Down) error {
 	ingress := kube.Ref{GroupVersionKind: kube.IngressKind, Namespace: e.cfg.Namespace, Name: manifests.AppName}
-	if slices.ContainsFunc(d.objects, ingress.Same) {
-		if _, err := e.kube.DeleteOwned(ctx, []kube.Ref{ingress}, e.instance()); err != nil {
-			return err
+	if !slices.ContainsFunc(d.objects, ingress.Same) {
+		return nil
+	}
+	_, err := e.kube.DeleteOwned(ctx, []kube.Ref{ingress}, e.instance())
+	return err
+}
+
+// removeComponents takes the app and both releases away side by side.
+func (e *Engine) removeComponents(ctx context.Context, d *Down) error {
+	var group errgroup.Group
+	group.Go(func() error { return e.removeApp(ctx, d) })
+	for c, release := range map[Component]*helm.Release{Redis: d.redis, Ingress: d.ingress} {
+		if release != nil {
+			group.Go(func() error { return e.removeRelease(ctx, c, release) })
 		}
 	}
+	return group.Wait()
+}
+
+func (e *Engine) removeApp(ctx context.Context, d *Down) error {
+	if len(d.objects) == 0 {
+		return nil
+	}
+	e.events.start(App, fmt.Sprintf("removing %d objects", len(d.objects)))
 	if _, err := e.kube.DeleteOwned(ctx, d.objects, e.instance()); err != nil {
 		return err
 	}
@@ -237,26 +254,13 @@ func (e *Engine) removeApp(ctx context.Context, d *Down) error {
 	return nil
 }
 
+// awaitGone tells what an object that is not gone yet waits for, where the cluster says so.
 func (e *Engine) awaitGone(ctx context.Context, c Component, refs []kube.Ref) error {
 	return e.kube.WaitGone(ctx, refs, func(ref kube.Ref, message string) {
-		text := ref.String() + " is being deleted"
 		if message != "" {
-			text += ": " + message
+			e.events.progress(c, ref.String()+": "+message)
 		}
-		e.events.progress(c, text)
 	})
-}
-
-// removeReleases uninstalls both charts side by side.
-func (e *Engine) removeReleases(ctx context.Context, d *Down) error {
-	var group errgroup.Group
-	for c, release := range map[Component]*helm.Release{Redis: d.redis, Ingress: d.ingress} {
-		if release == nil {
-			continue
-		}
-		group.Go(func() error { return e.removeRelease(ctx, c, release) })
-	}
-	return group.Wait()
 }
 
 func (e *Engine) removeRelease(ctx context.Context, c Component, release *helm.Release) error {
@@ -305,19 +309,11 @@ func (e *Engine) removeData(ctx context.Context, d *Down) error {
 	return e.awaitGone(ctx, Redis, d.data)
 }
 
-// removeNamespaces deletes the namespaces that pwdeploy made, unless they hold something else. The app's
-// goes last: it holds the record.
+// removeNamespaces deletes the namespaces that pwdeploy made, unless they hold something else. The labels
+// on them are enough to find them again if this is cut off.
 func (e *Engine) removeNamespaces(ctx context.Context, d *Down, out *DownResult) error {
-	var gone []kube.Ref
-	for _, name := range []string{e.cfg.Redis.Namespace, e.cfg.Ingress.Namespace, e.cfg.Namespace} {
-		if name == e.cfg.Namespace {
-			if err := e.awaitGone(ctx, App, gone); err != nil {
-				return err
-			}
-		}
-		if !d.made[name] {
-			continue
-		}
+	var going []kube.Ref
+	for _, name := range d.Namespaces {
 		remaining, err := e.foreignContent(ctx, name)
 		if err != nil {
 			return err
@@ -326,16 +322,21 @@ func (e *Engine) removeNamespaces(ctx context.Context, d *Down, out *DownResult)
 			out.Kept = append(out.Kept, Kept{What: "Namespace " + name, Why: "it holds " + shorten(names(remaining))})
 			continue
 		}
-		ref := kube.RefOf(e.namespaceObject(name))
-		if _, err := e.kube.DeleteOwned(ctx, []kube.Ref{ref}, e.instance()); err != nil {
-			return err
-		}
-		gone = append(gone, ref)
-		out.Removed = append(out.Removed, ref.String())
+		going = append(going, kube.RefOf(e.namespaceObject(name)))
 	}
-	if err := e.awaitGone(ctx, App, gone); err != nil {
+	if len(going) > 0 {
+		e.events.start(Namespaces, "waiting until "+strings.Join(names(going), ", ")+" are gone")
+	}
+	if _, err := e.kube.DeleteOwned(ctx, going, e.instance()); err != nil {
 		return err
 	}
+	if err := e.awaitGone(ctx, Namespaces, going); err != nil {
+		return err
+	}
+	if len(going) > 0 {
+		e.events.done(Namespaces, fmt.Sprintf("removed %d", len(going)))
+	}
+	out.Removed = append(out.Removed, names(going)...)
 	return e.removeRecord(ctx)
 }
 

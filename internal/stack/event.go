@@ -14,10 +14,12 @@ const (
 	Ingress  Component = "ingress-nginx"
 	App      Component = "app"
 	Endpoint Component = "endpoint" // the address under which the app is served
+
+	Namespaces Component = "namespaces" // down waits for them
 )
 
 // Components are all of them, in the order in which they are shown.
-func Components() []Component { return []Component{Redis, Ingress, App, Endpoint} }
+func Components() []Component { return []Component{Redis, Ingress, App, Endpoint, Namespaces} }
 
 // EventKind says what an event means for its component.
 type EventKind string
@@ -48,13 +50,14 @@ type emitter struct {
 	sink    func(Event)
 	started map[Component]time.Time
 	last    map[Component]string
+	told    map[string]bool // the problems that were told already, by what to do about them: pods take turns in having the same one
 }
 
 func newEmitter(sink func(Event)) *emitter {
 	if sink == nil {
 		sink = func(Event) {}
 	}
-	return &emitter{sink: sink, started: map[Component]time.Time{}, last: map[Component]string{}}
+	return &emitter{sink: sink, started: map[Component]time.Time{}, last: map[Component]string{}, told: map[string]bool{}}
 }
 
 // emit sends an event, unless it repeats the component's last one.
@@ -65,16 +68,28 @@ func (e *emitter) emit(c Component, kind EventKind, message, hint string) {
 	if _, ok := e.started[c]; !ok {
 		e.started[c] = now
 	}
-	if same := string(kind) + message; e.last[c] == same {
+	event := Event{Component: c, Kind: kind, Message: message, Hint: hint}
+	if e.repeats(event) {
 		return
-	} else {
-		e.last[c] = same
 	}
-	event := Event{Time: now, Component: c, Kind: kind, Message: message, Hint: hint}
+	event.Time = now
 	if kind == Done || kind == Failed {
 		event.Elapsed = now.Sub(e.started[c])
 	}
 	e.sink(event)
+}
+
+// repeats reports whether an event tells nothing new.
+func (e *emitter) repeats(event Event) bool {
+	if event.Kind == Problem {
+		key := string(event.Component) + event.Hint
+		told := e.told[key]
+		e.told[key] = true
+		return told
+	}
+	same := e.last[event.Component] == event.Message
+	e.last[event.Component] = event.Message
+	return same && event.Kind == Progress
 }
 
 func (e *emitter) start(c Component, message string)    { e.emit(c, Started, message, "") }

@@ -131,7 +131,9 @@ func (e *Engine) awaitWebhook(ctx context.Context, ingress *unstructured.Unstruc
 		if err == nil || !webhookMayRecover(err) {
 			return err
 		}
-		e.events.progress(App, "the Ingress waits for the controller's admission webhook")
+		if wait == webhookFirstPause {
+			e.events.progress(App, "the Ingress waits for the controller's admission webhook")
+		}
 		select {
 		case <-ctx.Done():
 			return &WebhookError{Ref: kube.RefOf(ingress), Err: err}

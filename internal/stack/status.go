@@ -63,16 +63,17 @@ func (e *Engine) Status(ctx context.Context) (*StatusResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	components := make([]ComponentStatus, len(Components()))
-	group, ctx := errgroup.WithContext(ctx)
-	for i, read := range []func() (ComponentStatus, error){
+	reads := []func() (ComponentStatus, error){
 		func() (ComponentStatus, error) {
 			return e.releaseStatus(ctx, Redis, e.cfg.Redis.Namespace, redisRelease)
 		},
 		func() (ComponentStatus, error) { return e.controllerStatus(ctx, found) },
 		func() (ComponentStatus, error) { return e.appStatus(ctx, inventory) },
 		func() (ComponentStatus, error) { return e.endpointStatus(ctx, inventory, found) },
-	} {
+	}
+	components := make([]ComponentStatus, len(reads))
+	var group errgroup.Group
+	for i, read := range reads {
 		group.Go(func() (err error) {
 			components[i], err = read()
 			return err

@@ -202,8 +202,17 @@ func (r *run) fail(c Component, err error, giveUp func()) {
 		return
 	}
 	r.failed = append(r.failed, ComponentError{Component: c, Err: err})
-	r.events.emit(c, Failed, err.Error(), "")
+	r.events.emit(c, Failed, inShort(err), "")
 	giveUp()
+}
+
+// inShort is a component's line: the whole error is told at the end.
+func inShort(err error) string {
+	var notReady *kube.NotReadyError
+	if errors.As(err, &notReady) {
+		return notReady.Short()
+	}
+	return "failed"
 }
 
 func (r *run) failure(ctx context.Context) error {
@@ -232,14 +241,16 @@ func (r *run) upController(ctx, waitCtx context.Context, ready chan<- struct{}) 
 	return nil
 }
 
-// pastTense words what was done to a release.
-var pastTense = map[helm.Action]string{helm.ActionNone: "unchanged", helm.ActionInstall: "installed", helm.ActionUpgrade: "upgraded"}
+// underWay and pastTense word what is done to a release.
+var (
+	underWay  = map[helm.Action]string{helm.ActionInstall: "installing", helm.ActionUpgrade: "upgrading"}
+	pastTense = map[helm.Action]string{helm.ActionNone: "unchanged", helm.ActionInstall: "installed", helm.ActionUpgrade: "upgraded"}
+)
 
 // upRelease installs or upgrades a release and waits until its objects are ready.
 func (r *run) upRelease(ctx, waitCtx context.Context, c Component, rp releasePlan) error {
-	r.events.start(c, fmt.Sprintf("chart %s %s", rp.spec.Chart.Name, rp.spec.Chart.Version))
 	if rp.Action != helm.ActionNone {
-		r.events.progress(c, fmt.Sprintf("%s chart %s %s", map[helm.Action]string{helm.ActionInstall: "installing", helm.ActionUpgrade: "upgrading"}[rp.Action], rp.spec.Chart.Name, rp.spec.Chart.Version))
+		r.events.progress(c, fmt.Sprintf("%s chart %s %s", underWay[rp.Action], rp.spec.Chart.Name, rp.spec.Chart.Version))
 		r.changed()
 		if _, _, err := r.helm.Apply(ctx, rp.spec); err != nil {
 			return err

@@ -136,7 +136,7 @@ func DownPlan(w io.Writer, s Style, d *stack.Down) {
 	fmt.Fprintln(w, "This takes away:")
 	row("releases", d.Releases)
 	if n := len(d.Objects); n > 0 {
-		row("objects", []string{fmt.Sprintf("%s of the app in namespace %s", counted(n, "object"), d.Target.Namespace)})
+		row("objects", []string{fmt.Sprintf("%d of the app in namespace %s", n, d.Target.Namespace)})
 	}
 	row("namespaces", d.Namespaces)
 	if d.DeleteData {

@@ -64,6 +64,7 @@ func (s Spec) controllerManager() supervise.Command {
 	args := []string{
 		"--kubeconfig=" + config, "--authentication-kubeconfig=" + config, "--authorization-kubeconfig=" + config,
 		"--leader-elect=false", "--use-service-account-credentials=true",
+		"--flex-volume-plugin-dir=" + s.Path("flexvolume"), // by default it makes a folder in /usr/libexec
 		"--root-ca-file=" + s.Path("pki", "ca.crt"), "--service-account-private-key-file=" + s.Path("pki", "service-accounts.key"),
 		"--kube-api-qps=500", "--kube-api-burst=1000", // its own limits cost 5 s at the start
 	}

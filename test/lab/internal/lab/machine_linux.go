@@ -121,4 +121,3 @@ func existing(dir string) string {
 }
 
 func join(words []string) string { return strings.Join(words, " ") }
-

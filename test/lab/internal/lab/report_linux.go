@@ -23,7 +23,7 @@ func writeEnv(spec cluster.Spec, staged []charts.Archive) error {
 	lines := [][2]string{
 		{"KUBECONFIG", spec.Kubeconfig()},
 		{"HTTPS_PROXY", spec.ChartProxy()},
-		{"NO_PROXY", "127.0.0.0/8,localhost,198.18.0.0/15"},
+		{"NO_PROXY", "127.0.0.0/8,localhost,198.18.0.0/15,proxy.golang.org,sum.golang.org"},
 		{"SSL_CERT_FILE", spec.Path("ca.crt")},
 		{"XDG_CACHE_HOME", spec.Path("user-cache")},
 		{"LAB_DIR", spec.Dir},

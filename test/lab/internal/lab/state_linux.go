@@ -33,7 +33,7 @@ const (
 // contents are what a lab puts into its folder; `down` removes these and nothing else.
 var contents = []string{
 	"spec.json", "images.json", "kubeconfig", "env", "ca.crt", "kwok.yaml", aliveFile, pidFile, readyFile, cgroupFile,
-	"pki", "etcd", "log", "charts", "storage", "user-cache", "bin", cluster.NodeName(1), cluster.NodeName(2),
+	"pki", "etcd", "log", "charts", "storage", "user-cache", "flexvolume", "bin", cluster.NodeName(1), cluster.NodeName(2),
 }
 
 // lock keeps a second command away from the lab until the returned function is called.

@@ -118,7 +118,7 @@ func TestWaitGone(t *testing.T) {
 	if message := <-told; !strings.Contains(message, finalizer) {
 		t.Errorf("the progress is %q", message)
 	}
-	release(t, ref)
+	unhold(t, ref)
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
@@ -127,8 +127,8 @@ func TestWaitGone(t *testing.T) {
 	}
 }
 
-// release takes the finalizers away.
-func release(t *testing.T, ref kube.Ref) {
+// unhold takes the finalizers away.
+func unhold(t *testing.T, ref kube.Ref) {
 	t.Helper()
 	patch := []byte(`{"metadata":{"finalizers":null}}`)
 	_, err := adminClient(t).resource(t, ref.GroupVersionKind, ref.Namespace).Patch(context.WithoutCancel(t.Context()), ref.Name, types.MergePatchType, patch, metav1.PatchOptions{})
@@ -145,7 +145,7 @@ func TestWaitGoneNamespace(t *testing.T) {
 	held := object(t, ns, configMap("held", "key", "value"))
 	held.SetFinalizers([]string{"example.test/held"})
 	inside := kube.RefOf(create(t, held))
-	t.Cleanup(func() { release(t, inside) })
+	t.Cleanup(func() { unhold(t, inside) })
 	ref := kube.Ref{GroupVersionKind: kube.NamespaceKind, Name: ns}
 	if _, err := client.Delete(t.Context(), ref, ""); err != nil {
 		t.Fatal(err)
@@ -181,7 +181,7 @@ func TestRemaining(t *testing.T) {
 	leaving := object(t, ns, configMap("leaving", "key", "value"))
 	leaving.SetFinalizers([]string{"example.test/held"})
 	leavingRef := kube.RefOf(create(t, leaving))
-	t.Cleanup(func() { release(t, leavingRef) })
+	t.Cleanup(func() { unhold(t, leavingRef) })
 	if _, err := client.Delete(t.Context(), leavingRef, ""); err != nil {
 		t.Fatal(err)
 	}

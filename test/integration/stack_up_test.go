@@ -4,8 +4,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/pwdeploy/pwdeploy/internal/kube"
 )
 
 // TestLifecycle takes an empty cluster to a served request and back: up, up again, status, down.
@@ -61,9 +59,4 @@ func requireOurManagers(t *testing.T, key string) {
 		return
 	}
 	t.Log(key)
-}
-
-func remove(t *testing.T, ref kube.Ref) {
-	t.Helper()
-	_ = ref
 }

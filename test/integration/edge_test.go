@@ -30,7 +30,7 @@ const controllerSelector = "app.kubernetes.io/name=ingress-nginx,app.kubernetes.
 type edge struct {
 	t    *testing.T
 	stop context.CancelFunc
-	done sync.WaitGroup
+	done sync.WaitGroup // what follows the cluster
 
 	webhook      *httptest.Server
 	webhookDelay time.Duration // between the webhook's configuration and its first answer
@@ -112,11 +112,11 @@ func (e *edge) listen(ctx context.Context, port int32, on bool) error {
 	}
 	server := &http.Server{Handler: http.HandlerFunc(e.route), ReadHeaderTimeout: time.Second}
 	e.servers[port] = server
-	e.done.Go(func() {
+	go func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			e.t.Error(err)
 		}
-	})
+	}()
 	return nil
 }
 

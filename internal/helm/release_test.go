@@ -144,23 +144,22 @@ func TestTwoReleasesAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
-// An API server that hangs does not hold an action longer than the time left for recording the failure.
+// Helm's requests have no context of their own: they end with the one that they are bound to.
 func TestRequestsEndWithTheAction(t *testing.T) {
 	api := newFakeAPI(t)
-	asked := make(chan struct{}, 1)
+	ctx, cancel := context.WithCancel(t.Context())
 	api.before = func(_ http.ResponseWriter, r *http.Request) bool {
-		select {
-		case asked <- struct{}{}:
-		default:
-		}
+		cancel()
 		<-r.Context().Done()
 		return true
 	}
-	client := newTestClient(t, api)
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() { <-asked; cancel() }()
+	client := &http.Client{Transport: &boundTransport{http.DefaultTransport, ctx}, Timeout: 10 * time.Second}
 	start := time.Now()
-	if _, err := client.Get(ctx, "redis", "redis"); err == nil || time.Since(start) > statusGrace {
+	resp, err := client.Get(api.URL + "/api/v1/namespaces/redis/secrets")
+	if err == nil {
+		resp.Body.Close()
+	}
+	if !errors.Is(err, context.Canceled) || time.Since(start) > 5*time.Second {
 		t.Errorf("%v after %s", err, time.Since(start))
 	}
 }
@@ -456,6 +455,28 @@ func TestCancelRecordsTheFailure(t *testing.T) {
 	api.edit(func() { api.jobs = "Complete" })
 	spec.OnHook = nil
 	mustApply(t, client, spec, ActionUpgrade)
+}
+
+func TestCancelBeforeTheObjects(t *testing.T) {
+	api := newFakeAPI(t)
+	client, spec := newTestClient(t, api), testSpec(t, "redis")
+	ctx, cancel := context.WithCancel(t.Context())
+	api.before = func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPost { // the record that the install begins
+			cancel()
+		}
+		return false
+	}
+	if _, _, err := client.Apply(ctx, spec); !errors.Is(err, context.Canceled) {
+		t.Fatalf("error %v", err)
+	}
+	if n := count(api.take(), "POST"); n != 1 {
+		t.Errorf("%d objects were made after the install was cancelled", n-1)
+	}
+	rel, err := client.Get(t.Context(), "redis", "redis")
+	if err != nil || rel.Status != StatusFailed {
+		t.Errorf("%+v, %v", rel, err)
+	}
 }
 
 func TestCancelledUninstallIsTakenUpAgain(t *testing.T) {

@@ -80,7 +80,7 @@ func (c *Client) Get(ctx context.Context, ref Ref) (*unstructured.Unstructured, 
 	}
 	obj, err := r.Get(ctx, ref.Name, metav1.GetOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", ref, err)
+		return nil, failed(ref, err)
 	}
 	return obj, nil
 }
@@ -103,9 +103,20 @@ func (c *Client) List(ctx context.Context, ref Ref, selector string) ([]unstruct
 	}
 	list, err := r.List(ctx, metav1.ListOptions{LabelSelector: selector})
 	if err != nil {
-		return nil, fmt.Errorf("list of %s in %q: %w", ref.Kind, ref.Namespace, err)
+		return nil, failed(listOf(ref), err)
 	}
 	return list.Items, nil
+}
+
+// listOf words a list of a kind.
+type listOf Ref
+
+// String implements fmt.Stringer.
+func (l listOf) String() string {
+	if l.Namespace == "" {
+		return "list of " + l.Kind
+	}
+	return fmt.Sprintf("list of %s in %s", l.Kind, l.Namespace)
 }
 
 // Create makes obj, or returns what is there already under its name.
@@ -119,12 +130,12 @@ func (c *Client) Create(ctx context.Context, obj *unstructured.Unstructured) (*u
 	if apierrors.IsAlreadyExists(err) {
 		made, err = r.Get(ctx, ref.Name, metav1.GetOptions{})
 		if err != nil {
-			return nil, "", fmt.Errorf("%s: %w", ref, err)
+			return nil, "", failed(ref, err)
 		}
 		return made, Unchanged, nil
 	}
 	if err != nil {
-		return nil, "", fmt.Errorf("%s: %w", ref, err)
+		return nil, "", failed(ref, err)
 	}
 	return made, Created, nil
 }
@@ -163,7 +174,7 @@ func (c *Client) patch(ctx context.Context, obj *unstructured.Unstructured, dryR
 	}
 	body, err := json.Marshal(obj)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", ref, err)
+		return nil, failed(ref, err)
 	}
 	opts := metav1.PatchOptions{FieldManager: FieldManager}
 	if dryRun {
@@ -176,7 +187,7 @@ func (c *Client) patch(ctx context.Context, obj *unstructured.Unstructured, dryR
 	if conflict := conflictOf(ref, err); conflict != nil {
 		return nil, conflict
 	}
-	return nil, fmt.Errorf("%s: %w", ref, err)
+	return nil, failed(ref, err)
 }
 
 // difference says what an apply did. Controllers write status while we apply, so that resource versions

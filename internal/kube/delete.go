@@ -33,7 +33,7 @@ func (c *Client) Delete(ctx context.Context, ref Ref, uid types.UID) (Action, er
 		return Absent, nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", ref, err)
+		return "", failed(ref, err)
 	}
 	return Deleted, nil
 }
@@ -166,14 +166,10 @@ func (e *StillThereError) Hint() string {
 
 // whyStillThere reads what a deletion waits for: a namespace's conditions, or finalizers.
 func whyStillThere(obj *unstructured.Unstructured) string {
-	conditions, _, _ := unstructured.NestedSlice(obj.Object, "status", "conditions")
 	for _, kind := range []string{"NamespaceContentRemaining", "NamespaceFinalizersRemaining", "NamespaceDeletionContentFailure"} {
-		for _, c := range conditions {
-			c, ok := c.(map[string]any)
-			if ok && c["type"] == kind && c["status"] == "True" {
-				message, _ := c["message"].(string)
-				return message
-			}
+		if c := trueCondition(obj, kind); c != nil {
+			message, _ := c["message"].(string)
+			return message
 		}
 	}
 	if f := obj.GetFinalizers(); len(f) > 0 && !slices.Equal(f, []string{metav1.FinalizerDeleteDependents}) {

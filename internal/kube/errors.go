@@ -5,7 +5,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/url"
 	"strings"
 	"syscall"
 
@@ -52,7 +54,7 @@ func (e *ConnectError) Hint() string { return e.Advice }
 
 // classify turns what the first request met into a ConnectError.
 func classify(err error, contextName, host string) *ConnectError {
-	e := &ConnectError{Context: contextName, Host: host, Err: rootCause(err)}
+	e := &ConnectError{Context: contextName, Host: host, Err: withoutURL(err)}
 	var (
 		unknownCA  x509.UnknownAuthorityError
 		badCert    x509.CertificateInvalidError
@@ -79,17 +81,6 @@ func classify(err error, contextName, host string) *ConnectError {
 		e.Problem, e.Advice = "the cluster can't be reached", "try kubectl get --raw /version with the same context"
 	}
 	return e
-}
-
-// rootCause drops the wrapping that repeats the URL in every layer.
-func rootCause(err error) error {
-	for {
-		next := errors.Unwrap(err)
-		if next == nil {
-			return err
-		}
-		err = next
-	}
 }
 
 // ConflictError says that a field which pwdeploy wants to set belongs to another field manager and has
@@ -169,4 +160,44 @@ func (e *DeniedError) Error() string {
 // Hint says what to do.
 func (e *DeniedError) Hint() string {
 	return "ask the cluster's administrator for these permissions, or use another user with --context; nothing was changed"
+}
+
+// RequestError is a request that the API server did not carry out.
+type RequestError struct {
+	What string // the object, or what was to be done
+	Err  error
+}
+
+func (e *RequestError) Error() string { return fmt.Sprintf("%s: %v", e.What, withoutURL(e.Err)) }
+
+// Unwrap gives the cause.
+func (e *RequestError) Unwrap() error { return e.Err }
+
+// Hint says what to do, where the kind of error tells.
+func (e *RequestError) Hint() string {
+	switch {
+	case apierrors.IsForbidden(e.Err):
+		return "ask the cluster's administrator for this permission, or use another user with --context"
+	case apierrors.IsUnauthorized(e.Err):
+		return "the credentials are wrong or have expired: log in again, then run this again"
+	case apierrors.IsTooManyRequests(e.Err), apierrors.IsServerTimeout(e.Err), apierrors.IsTimeout(e.Err), apierrors.IsServiceUnavailable(e.Err):
+		return "the API server is busy: run this again in a moment"
+	case errors.Is(e.Err, syscall.ECONNREFUSED), errors.Is(e.Err, syscall.ECONNRESET), errors.Is(e.Err, io.EOF), errors.Is(e.Err, io.ErrUnexpectedEOF):
+		return "the API server went away: run this again when it is back"
+	}
+	return ""
+}
+
+// failed says what a request was about.
+func failed(what fmt.Stringer, err error) error {
+	return &RequestError{What: what.String(), Err: err}
+}
+
+// withoutURL drops what net/http says before every error: the method and the address.
+func withoutURL(err error) error {
+	var urlErr *url.Error
+	if errors.As(err, &urlErr) {
+		return urlErr.Err
+	}
+	return err
 }

@@ -40,8 +40,9 @@ type Problem struct {
 	Evidence []string      // last lines of a log
 	Final    bool          // waiting can't help ...
 	Patience time.Duration // ... once it has lasted so long
+	Usual    bool          // part of every start: worth telling only when it lasted too long
 
-	crashed string // the container whose log tells more
+	container string // whose log tells more
 }
 
 // String is one line without the hint.
@@ -76,6 +77,9 @@ func assess(v view, ref Ref) Readiness {
 	}
 	out.Ready = result.Status == status.CurrentStatus
 	out.Message = describe(obj, result)
+	if obj.GetKind() == JobKind.Kind && !isTrue(obj, "Complete") {
+		out.Ready, out.Message = false, "running" // kstatus calls a Job that has started current
+	}
 	if out.Ready {
 		return out
 	}
@@ -163,14 +167,22 @@ func currentReplicaSet(v view, deployment *unstructured.Unstructured) *unstructu
 	return nil
 }
 
+// trueCondition gives the condition of this type if it is True, else nil.
+func trueCondition(obj *unstructured.Unstructured, kind string) map[string]any {
+	conditions, _, _ := unstructured.NestedSlice(obj.Object, "status", "conditions")
+	for _, c := range conditions {
+		if c, ok := c.(map[string]any); ok && c["type"] == kind && c["status"] == "True" {
+			return c
+		}
+	}
+	return nil
+}
+
+func isTrue(obj *unstructured.Unstructured, kind string) bool { return trueCondition(obj, kind) != nil }
+
 // replicaFailure is why a ReplicaSet can't make pods: a quota, or an admission that refuses them.
 func replicaFailure(rs *unstructured.Unstructured) *Problem {
-	conditions, _, _ := unstructured.NestedSlice(rs.Object, "status", "conditions")
-	for _, c := range conditions {
-		c, ok := c.(map[string]any)
-		if !ok || c["type"] != "ReplicaFailure" || c["status"] != "True" {
-			continue
-		}
+	if c := trueCondition(rs, "ReplicaFailure"); c != nil {
 		reason, _ := c["reason"].(string)
 		message, _ := c["message"].(string)
 		return &Problem{Ref: RefOf(rs), Reason: reason, Message: message, Final: true, Patience: 10 * time.Second,
@@ -201,6 +213,9 @@ func worse(p, than *Problem) bool {
 	if than == nil || p.Final != than.Final {
 		return than == nil || p.Final
 	}
+	if p.Usual != than.Usual {
+		return than.Usual
+	}
 	return p.Ref.Name < than.Ref.Name
 }
 
@@ -230,7 +245,19 @@ func podProblem(v view, u *unstructured.Unstructured) *Problem {
 			return p
 		}
 	}
+	for _, s := range pod.Status.ContainerStatuses {
+		if s.State.Running != nil && !s.Ready {
+			return unready(ref, s)
+		}
+	}
 	return nil
+}
+
+// unready is a container that runs and does not pass its readiness probe.
+func unready(ref Ref, s corev1.ContainerStatus) *Problem {
+	return &Problem{Ref: ref, Reason: "Unready", Usual: true, container: s.Name,
+		Message: fmt.Sprintf("container %s runs, but its readiness probe does not pass", s.Name),
+		Hint:    fmt.Sprintf("kubectl describe pod -n %s %s shows what the probe got, kubectl logs what the container says", ref.Namespace, ref.Name)}
 }
 
 // unscheduled says why a pod has no node. A claim that is not bound is the better explanation.
@@ -275,17 +302,17 @@ func containerProblem(ref Ref, s corev1.ContainerStatus) *Problem {
 		return nil
 	}
 	p := &Problem{Ref: ref, Reason: s.State.Waiting.Reason, Message: s.State.Waiting.Message}
-	switch p.Reason {
-	case "ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull":
+	switch {
+	case isPullProblem(p.Reason):
 		p.Final = p.Reason != "ErrImagePull" // the first failure may be a passing one
 		p.Hint = fmt.Sprintf("check that image %s exists and can be pulled; on a local cluster load it first (kind load docker-image, minikube image load)", s.Image)
-	case "InvalidImageName":
+	case p.Reason == "InvalidImageName":
 		p.Final = true
 		p.Hint = fmt.Sprintf("%q is not an image name: set --image", s.Image)
-	case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
+	case p.Reason == "CreateContainerConfigError" || p.Reason == "CreateContainerError" || p.Reason == "RunContainerError":
 		p.Final, p.Patience = true, 15*time.Second
 		p.Hint = "a ConfigMap, Secret or key that the pod names is missing, or the container can't be started as asked"
-	case "CrashLoopBackOff":
+	case p.Reason == "CrashLoopBackOff":
 		crashLoop(p, s)
 	default:
 		return nil // ContainerCreating and the like
@@ -293,8 +320,13 @@ func containerProblem(ref Ref, s corev1.ContainerStatus) *Problem {
 	return p
 }
 
+// isPullProblem tells the kubelet's reasons for an image that it does not have.
+func isPullProblem(reason string) bool {
+	return reason == "ImagePullBackOff" || reason == "ErrImagePull" || reason == "ErrImageNeverPull"
+}
+
 func crashLoop(p *Problem, s corev1.ContainerStatus) {
-	p.crashed, p.Final = s.Name, s.RestartCount >= crashLoopRestarts
+	p.container, p.Final = s.Name, s.RestartCount >= crashLoopRestarts
 	p.Hint = fmt.Sprintf("kubectl logs -n %s %s -c %s --previous shows the whole log", p.Ref.Namespace, p.Ref.Name, s.Name)
 	if t := s.LastTerminationState.Terminated; t != nil {
 		p.Message = fmt.Sprintf("container %s ended with exit code %d, restarted %d times", s.Name, t.ExitCode, s.RestartCount)

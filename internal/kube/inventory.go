@@ -78,6 +78,10 @@ func (inv *Inventory) Refs() []Ref {
 	return refs
 }
 
+func inventoryRef(namespace string) Ref {
+	return Ref{GroupVersionKind: SecretKind, Namespace: namespace, Name: InventoryName}
+}
+
 // ReadInventory reads the record in namespace, or returns nil if there is none.
 func (c *Client) ReadInventory(ctx context.Context, namespace string) (*Inventory, error) {
 	secret, err := c.typed.CoreV1().Secrets(namespace).Get(ctx, InventoryName, metav1.GetOptions{})
@@ -85,14 +89,14 @@ func (c *Client) ReadInventory(ctx context.Context, namespace string) (*Inventor
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("inventory Secret %s/%s: %w", namespace, InventoryName, err)
+		return nil, failed(inventoryRef(namespace), err)
 	}
 	var inv Inventory
 	if err := json.Unmarshal(secret.Data[inventoryKey], &inv); err != nil {
-		return nil, fmt.Errorf("inventory Secret %s/%s is damaged: %w", namespace, InventoryName, err)
+		return nil, fmt.Errorf("%s, the inventory, is damaged: %w", inventoryRef(namespace), err)
 	}
 	if inv.Version > inventoryVersion {
-		return nil, fmt.Errorf("inventory Secret %s/%s has version %d: it was written by a newer pwdeploy, use that one", namespace, InventoryName, inv.Version)
+		return nil, fmt.Errorf("%s, the inventory, has version %d: it was written by a newer pwdeploy, use that one", inventoryRef(namespace), inv.Version)
 	}
 	return &inv, nil
 }
@@ -102,7 +106,7 @@ func (c *Client) WriteInventory(ctx context.Context, namespace string, inv *Inve
 	inv.Version, inv.UpdatedAt = inventoryVersion, time.Now().UTC().Truncate(time.Second)
 	body, err := json.Marshal(inv)
 	if err != nil {
-		return fmt.Errorf("inventory Secret %s/%s: %w", namespace, InventoryName, err)
+		return failed(inventoryRef(namespace), err)
 	}
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: InventoryName, Namespace: namespace,
@@ -116,7 +120,7 @@ func (c *Client) WriteInventory(ctx context.Context, namespace string, inv *Inve
 		_, err = secrets.Create(ctx, secret, metav1.CreateOptions{FieldManager: FieldManager})
 	}
 	if err != nil {
-		return fmt.Errorf("inventory Secret %s/%s: %w", namespace, InventoryName, err)
+		return failed(inventoryRef(namespace), err)
 	}
 	return nil
 }

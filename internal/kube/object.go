@@ -59,6 +59,7 @@ var (
 	StatefulSetKind  = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "StatefulSet"}
 	DaemonSetKind    = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "DaemonSet"}
 	ReplicaSetKind   = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "ReplicaSet"}
+	JobKind          = schema.GroupVersionKind{Group: "batch", Version: "v1", Kind: "Job"}
 	LeaseKind        = schema.GroupVersionKind{Group: "coordination.k8s.io", Version: "v1", Kind: "Lease"}
 	IngressKind      = schema.GroupVersionKind{Group: "networking.k8s.io", Version: "v1", Kind: "Ingress"}
 	IngressClassKind = schema.GroupVersionKind{Group: "networking.k8s.io", Version: "v1", Kind: "IngressClass"}

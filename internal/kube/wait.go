@@ -393,13 +393,13 @@ func (c *Client) read(ctx context.Context, ref Ref) ([]*unstructured.Unstructure
 // podLogLines is how many of a crashing container's last lines are shown.
 const podLogLines = 5
 
-// addEvidence fetches a crashing container's last lines. Without them the problem is told all the same.
+// addEvidence fetches the last lines of a container that crashes or is not ready. Without them the problem is told all the same.
 func (c *Client) addEvidence(ctx context.Context, p *Problem) {
-	if p == nil || p.crashed == "" {
+	if p == nil || p.container == "" {
 		return
 	}
 	for _, previous := range []bool{true, false} {
-		lines, err := c.logs(ctx, p.Ref, p.crashed, previous)
+		lines, err := c.logs(ctx, p.Ref, p.container, previous)
 		if err == nil && len(lines) > 0 {
 			p.Evidence = lines
 			return

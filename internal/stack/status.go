@@ -19,6 +19,7 @@ type StatusResult struct {
 	Healthy    bool              `json:"healthy"`  // all of it is there, ready and served
 	Host       string            `json:"host"`
 	URL        string            `json:"url,omitempty"`
+	Endpoint   *Served           `json:"endpoint,omitempty"` // the request that was answered
 	Components []ComponentStatus `json:"components"`
 }
 
@@ -31,6 +32,8 @@ type ComponentStatus struct {
 	Reason  string         `json:"reason,omitempty"` // why it is not ready
 	Hint    string         `json:"hint,omitempty"`
 	Objects []ObjectStatus `json:"objects,omitempty"`
+
+	served *Served // of the endpoint
 }
 
 // ObjectStatus is how one object is.
@@ -39,6 +42,7 @@ type ObjectStatus struct {
 	Namespace string   `json:"namespace,omitempty"`
 	Name      string   `json:"name"`
 	Ready     bool     `json:"ready"`
+	Missing   bool     `json:"missing,omitempty"` // it is not there at all
 	Message   string   `json:"message"`
 	Reason    string   `json:"reason,omitempty"`
 	Hint      string   `json:"hint,omitempty"`
@@ -89,8 +93,8 @@ func (e *Engine) summarize(host string, inventory *kube.Inventory, components []
 	out := &StatusResult{Target: e.target, Host: host, Healthy: true, Deployed: inventory != nil, Components: components}
 	for _, c := range components {
 		out.Healthy = out.Healthy && c.Ready
-		if c.Name == Endpoint && c.Ready {
-			out.URL = c.Version
+		if c.served != nil {
+			out.URL, out.Endpoint = c.served.URL, c.served
 		}
 	}
 	return out
@@ -160,7 +164,7 @@ func (e *Engine) assess(ctx context.Context, out *ComponentStatus, refs []kube.R
 }
 
 func objectStatus(s kube.Readiness) ObjectStatus {
-	o := ObjectStatus{Kind: s.Ref.Kind, Namespace: s.Ref.Namespace, Name: s.Ref.Name, Ready: s.Ready, Message: s.Message, Workload: kube.Waitable(s.Ref.GroupKind())}
+	o := ObjectStatus{Kind: s.Ref.Kind, Namespace: s.Ref.Namespace, Name: s.Ref.Name, Ready: s.Ready, Missing: s.Missing, Message: s.Message, Workload: kube.Waitable(s.Ref.GroupKind())}
 	switch {
 	case s.Problem != nil:
 		o.Reason, o.Hint, o.Evidence = s.Problem.String(), s.Problem.Hint, s.Problem.Evidence
@@ -218,7 +222,7 @@ func (e *Engine) endpointStatus(ctx context.Context, inventory *kube.Inventory, 
 		answers, served = append(answers, forwarded), forwarded.served
 	}
 	if served != nil {
-		out.Ready, out.Version, out.Message = true, served.URL, "served "+how(served)
+		out.Ready, out.Version, out.Message, out.served = true, served.URL, "served "+how(served), served
 		return out, nil
 	}
 	failed := &VerifyError{Host: e.cfg.Host}

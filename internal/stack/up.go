@@ -13,6 +13,7 @@ import (
 
 	"github.com/pwdeploy/pwdeploy/internal/helm"
 	"github.com/pwdeploy/pwdeploy/internal/kube"
+	"github.com/pwdeploy/pwdeploy/manifests"
 )
 
 // UpResult is what up did.
@@ -252,7 +253,7 @@ func (r *run) upRelease(ctx, waitCtx context.Context, c Component, rp releasePla
 	if rp.Action != helm.ActionNone {
 		r.events.progress(c, fmt.Sprintf("%s chart %s %s", underWay[rp.Action], rp.spec.Chart.Name, rp.spec.Chart.Version))
 		r.changed()
-		if _, _, err := r.helm.Apply(ctx, rp.spec); err != nil {
+		if err := r.applyRelease(ctx, c, rp.spec); err != nil {
 			return err
 		}
 	}
@@ -268,6 +269,51 @@ func (r *run) upRelease(ctx, waitCtx context.Context, c Component, rp releasePla
 	return nil
 }
 
+// applyRelease lets Helm work, and watches the chart's hooks meanwhile: Helm would wait for a Job that
+// can't start until the time is up, and not say why.
+func (r *run) applyRelease(ctx context.Context, c Component, spec helm.Spec) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	spec.OnHook = func(kind, namespace, name string) {
+		if kind != "Job" {
+			return
+		}
+		r.events.progress(c, "waiting for hook Job "+name)
+		ref := kube.Ref{GroupVersionKind: kube.JobKind, Namespace: namespace, Name: name}
+		go func() {
+			err := r.kube.Wait(ctx, []kube.Ref{ref}, r.tellProblems(c))
+			var notReady *kube.NotReadyError
+			if errors.As(err, &notReady) && !notReady.Timeout {
+				stop(err)
+			}
+		}()
+	}
+	_, _, err := r.helm.Apply(ctx, spec)
+	var hopeless *kube.NotReadyError
+	if errors.As(context.Cause(ctx), &hopeless) {
+		return hopeless
+	}
+	return err
+}
+
+// tellProblems tells what is in the way of objects that are waited for.
+func (r *run) tellProblems(c Component) func([]kube.Readiness) {
+	return func(states []kube.Readiness) {
+		if p := firstProblem(states); p != nil {
+			r.events.emit(c, Problem, p.String(), p.Hint)
+		}
+	}
+}
+
+func firstProblem(states []kube.Readiness) *kube.Problem {
+	for _, s := range states {
+		if !s.Ready && s.Problem != nil && !s.Problem.Usual {
+			return s.Problem
+		}
+	}
+	return nil
+}
+
 func (r *run) note(c Component, action, version string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -277,13 +323,9 @@ func (r *run) note(c Component, action, version string) {
 // wait waits for refs and tells what it waits for.
 func (r *run) wait(ctx, waitCtx context.Context, c Component, refs []kube.Ref) error {
 	err := r.kube.Wait(waitCtx, refs, func(states []kube.Readiness) {
-		for _, s := range states {
-			if !s.Ready && s.Problem != nil {
-				r.events.emit(c, Problem, s.Problem.String(), s.Problem.Hint)
-				return
-			}
-		}
-		if text := waitingFor(states); text != "" {
+		if firstProblem(states) != nil {
+			r.tellProblems(c)(states)
+		} else if text := waitingFor(states); text != "" {
 			r.events.progress(c, text)
 		}
 	})
@@ -313,6 +355,9 @@ func (r *run) upApp(ctx, waitCtx context.Context, controllerReady <-chan struct{
 	if err != nil {
 		return err
 	}
+	if err := r.retryPulls(ctx); err != nil {
+		return err
+	}
 	routed := make(chan error, 1)
 	go func() { routed <- r.applyIngress(ctx, waitCtx, controllerReady, &changes) }()
 	err = r.wait(ctx, waitCtx, App, kube.RefsOf(r.plan.app.objects))
@@ -330,6 +375,17 @@ func (r *run) upApp(ctx, waitCtx context.Context, controllerReady <-chan struct{
 	r.note(App, action, r.cfg.Image)
 	r.events.done(App, fmt.Sprintf("ready, %s with %d replicas, %s", r.cfg.Image, r.cfg.Replicas, summary(changes)))
 	return nil
+}
+
+// retryPulls does not leave it to the kubelet's patience when an image is tried again.
+func (r *run) retryPulls(ctx context.Context) error {
+	ref := kube.Ref{GroupVersionKind: kube.DeploymentKind, Namespace: r.cfg.Namespace, Name: manifests.AppName}
+	n, err := r.kube.RetryPulls(ctx, ref)
+	if n > 0 {
+		r.changed()
+		r.events.progress(App, "trying again to pull "+r.cfg.Image)
+	}
+	return err
 }
 
 func (r *run) applyIngress(ctx, waitCtx context.Context, controllerReady <-chan struct{}, changes *[]kube.Change) error {

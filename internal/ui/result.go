@@ -19,7 +19,10 @@ func Target(w io.Writer, s Style, verb string, t stack.Target) {
 		facts = append([]string{t.Distribution}, facts...)
 	}
 	detected := ""
-	if t.ProfileDetected {
+	switch {
+	case t.ProfileDetected && t.Distribution == "":
+		detected = ", assumed: the kind of cluster was not recognized"
+	case t.ProfileDetected:
 		detected = ", detected"
 	}
 	fmt.Fprintf(w, "%s %s\n", verb, s.Bold(name))
@@ -87,9 +90,13 @@ func why(w io.Writer, s Style, c stack.ComponentStatus) {
 }
 
 func objects(w io.Writer, s Style, all []stack.ObjectStatus) {
-	healthy := 0
+	healthy, missing := 0, []string{}
 	for _, o := range all {
-		if o.Ready && !o.Workload {
+		switch {
+		case o.Missing:
+			missing = append(missing, o.Kind+" "+o.Name)
+			continue
+		case o.Ready && !o.Workload:
 			healthy++
 			continue
 		}
@@ -102,6 +109,10 @@ func objects(w io.Writer, s Style, all []stack.ObjectStatus) {
 		if o.Hint != "" {
 			fmt.Fprintf(w, "        %s\n", s.Dim(o.Hint))
 		}
+	}
+	if len(missing) > 0 {
+		fmt.Fprintf(w, "    %s missing: %s\n", s.Mark(false), strings.Join(missing, ", "))
+		fmt.Fprintf(w, "        %s\n", s.Dim("pwdeploy up puts back what is missing"))
 	}
 	if healthy > 0 {
 		fmt.Fprintf(w, "    %s\n", s.Dim(fmt.Sprintf("and %s in place", counted(healthy, "other object"))))

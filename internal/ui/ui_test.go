@@ -92,7 +92,8 @@ func TestStatus(t *testing.T) {
 		{Name: stack.Redis, Message: "release failed", Version: "chart 23.1.1, revision 2", Reason: "the last operation on the release did not end well", Hint: "run pwdeploy up again"},
 		{Name: stack.App, Version: "pw/crudservice:nope", Message: "not ready", Reason: "Deployment pw-crud/pw-crud: 1/2 ready", Objects: []stack.ObjectStatus{
 			{Kind: "Deployment", Name: "pw-crud", Message: "1/2 ready", Workload: true, Reason: "Pod pw-crud/pw-crud-1: CrashLoopBackOff: exit code 2", Hint: "kubectl logs", Evidence: []string{"last words"}},
-			{Kind: "Service", Name: "pw-crud", Message: "missing", Hint: "pwdeploy up puts it back"},
+			{Kind: "Service", Name: "pw-crud", Missing: true, Message: "missing", Hint: "pwdeploy up puts it back"},
+			{Kind: "Ingress", Name: "pw-crud", Missing: true, Message: "missing", Hint: "pwdeploy up puts it back"},
 		}},
 		{Name: stack.Endpoint, Message: "not served", Reason: "http://demo.pw.test/pw is not served: 172.18.0.2:80: GET answered 503 Service Unavailable", Hint: "see the components above"},
 	}}

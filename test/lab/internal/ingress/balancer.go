@@ -108,15 +108,23 @@ func newPool(socket, scheme string, log *slog.Logger) (*pool, error) {
 	return p, nil
 }
 
+// close takes nothing new on and lets what it has end.
 func (p *pool) close() {
-	p.server.Close()
-	p.transport.CloseIdleConnections()
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		if p.server.Shutdown(ctx) != nil {
+			p.server.Close()
+		}
+		p.transport.CloseIdleConnections()
+	}()
 }
 
 // rewrite passes on what NGINX made of the request. The proxy drops these headers from untrusted clients; here NGINX
 // is the client and has set them.
 func rewrite(r *httputil.ProxyRequest, scheme string) {
 	r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = scheme, "endpoint", r.In.Host
+	r.Out.URL.RawQuery = r.In.URL.RawQuery
 	for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
 		r.Out.Header[name] = r.In.Header[name]
 	}

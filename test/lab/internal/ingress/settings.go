@@ -47,12 +47,12 @@ func readSettings(annotations map[string]string) (Settings, error) {
 		return value
 	}
 	s := Settings{
-		BodySize:       read("proxy-body-size", "1m", sizePattern),
-		ReadTimeout:    read("proxy-read-timeout", "60", secondsPattern),
-		SendTimeout:    read("proxy-send-timeout", "60", secondsPattern),
-		Redirect:       read("ssl-redirect", "true", boolPattern) == "true",
-		ForceRedirect:  read("force-ssl-redirect", "false", boolPattern) == "true",
-		Scheme:         strings.ToLower(read("backend-protocol", "HTTP", schemePattern)),
+		BodySize:      read("proxy-body-size", "1m", sizePattern),
+		ReadTimeout:   read("proxy-read-timeout", "60", secondsPattern),
+		SendTimeout:   read("proxy-send-timeout", "60", secondsPattern),
+		Redirect:      read("ssl-redirect", "true", boolPattern) == "true",
+		ForceRedirect: read("force-ssl-redirect", "false", boolPattern) == "true",
+		Scheme:        strings.ToLower(read("backend-protocol", "HTTP", schemePattern)),
 	}
 	return s, errors.Join(problems...)
 }

@@ -61,8 +61,13 @@ type Kept struct {
 // was lost.
 func (e *Engine) PlanDown(ctx context.Context, deleteData bool) (*Down, error) {
 	d := &Down{Target: e.target, DeleteData: deleteData, Objects: []string{}, Releases: []string{}, Namespaces: []string{}, Data: []string{}}
-	var err error
-	if d.objects, d.recorded, err = e.ownedObjects(ctx); err != nil {
+	inventory, err := e.kube.ReadInventory(ctx, e.cfg.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	e.follow(inventory)
+	d.recorded = inventory != nil
+	if d.objects, err = e.ownedObjects(ctx, inventory); err != nil {
 		return nil, err
 	}
 	if d.redis, err = e.ownRelease(ctx, e.cfg.Redis.Namespace, redisRelease); err != nil {
@@ -101,14 +106,10 @@ func names(refs []kube.Ref) []string {
 }
 
 // ownedObjects are the app's objects that are there and ours.
-func (e *Engine) ownedObjects(ctx context.Context) ([]kube.Ref, bool, error) {
-	inventory, err := e.kube.ReadInventory(ctx, e.cfg.Namespace)
-	if err != nil {
-		return nil, false, err
-	}
+func (e *Engine) ownedObjects(ctx context.Context, inventory *kube.Inventory) ([]kube.Ref, error) {
 	candidates, err := e.defaultRefs()
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	if inventory != nil {
 		for _, ref := range inventory.Refs() {
@@ -121,13 +122,13 @@ func (e *Engine) ownedObjects(ctx context.Context) ([]kube.Ref, bool, error) {
 	for _, ref := range candidates {
 		obj, err := e.kube.Find(ctx, ref)
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		if obj != nil && kube.Owned(obj, e.instance()) {
 			found = append(found, ref)
 		}
 	}
-	return found, inventory != nil, nil
+	return found, nil
 }
 
 // defaultRefs are the objects that the manifests make today: what a lost record most likely held.

@@ -59,8 +59,10 @@ func (e *Engine) makePlan(ctx context.Context) (*plan, error) {
 		return err
 	})
 	group.Go(func() (err error) {
-		p.inventory, err = e.kube.ReadInventory(ctx2, e.cfg.Namespace)
-		return err
+		if p.inventory, err = e.kube.ReadInventory(ctx2, e.cfg.Namespace); err != nil {
+			return err
+		}
+		return e.checkMoved(p.inventory)
 	})
 	group.Go(func() error { return e.checkPassword(ctx2) })
 	if err := group.Wait(); err != nil {
@@ -73,6 +75,32 @@ func (e *Engine) makePlan(ctx context.Context) (*plan, error) {
 		return nil, err
 	}
 	return p, e.checkPlan(ctx, p)
+}
+
+// MovedError says that the configuration puts a release into another namespace than the last run did.
+// Helm can't move a release, and Redis' data would stay behind.
+type MovedError struct{ Release, From, To string }
+
+func (e *MovedError) Error() string {
+	return fmt.Sprintf("release %s is in namespace %s, and the configuration puts it into %s", e.Release, e.From, e.To)
+}
+
+// Hint says what to do.
+func (e *MovedError) Hint() string {
+	return fmt.Sprintf("set its namespace back to %s, or run pwdeploy down first", e.From)
+}
+
+func (e *Engine) checkMoved(inventory *kube.Inventory) error {
+	if inventory == nil {
+		return nil
+	}
+	wanted := map[string]string{redisRelease: e.cfg.Redis.Namespace, ingressRelease: e.cfg.Ingress.Namespace}
+	for _, r := range inventory.Releases {
+		if to, ok := wanted[r.Name]; ok && to != r.Namespace {
+			return &MovedError{Release: r.Name, From: r.Namespace, To: to}
+		}
+	}
+	return nil
 }
 
 // fetch says what it fetches only if it has to.

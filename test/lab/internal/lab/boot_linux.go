@@ -150,3 +150,19 @@ func (l *Lab) load(ctx context.Context, spec cluster.Spec, image cluster.Image) 
 	}
 	return nil
 }
+
+// LoadImage loads an archive of the user's into the nodes of the lab that is up.
+func (l *Lab) LoadImage(ctx context.Context, file string) error {
+	spec, err := l.up()
+	if err != nil {
+		return err
+	}
+	if spec.ControlPlane {
+		return errors.New("this lab has no nodes that could run an image")
+	}
+	if err := l.load(ctx, spec, cluster.Image{Name: file, Archive: file}); err != nil {
+		return err
+	}
+	fmt.Fprintf(l.Out, "loaded %s on %d node(s)\n", file, spec.Nodes)
+	return nil
+}

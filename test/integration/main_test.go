@@ -2,21 +2,30 @@ package integration
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/pwdeploy/pwdeploy/internal/cli"
 )
 
 // labDirVariable names the folder of a control plane that is up already (lab up --control-plane): then none is
 // started, and that one stays.
 const labDirVariable = "PWDEPLOY_TEST_LAB_DIR"
+
+// asPwdeployVariable makes this program carry out its command line as pwdeploy does. The tests run themselves in that
+// way: a process of its own has no variables of the program in common with the test (Helm, klog and the standard logger
+// have some), takes real signals, and ends with a real exit code.
+const asPwdeployVariable = "PWDEPLOY_E2E_AS_PWDEPLOY"
 
 // updateGolden writes the golden files anew.
 var updateGolden = flag.Bool("update", false, "write the golden files anew")
@@ -25,12 +34,21 @@ var updateGolden = flag.Bool("update", false, "write the golden files anew")
 var labEnv []string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asPwdeployVariable) != "" {
+		os.Exit(pwdeploy()) //nolint:forbidigo // it is a main
+	}
 	flag.Parse()
 	if testing.Short() {
 		fmt.Fprintln(os.Stderr, "integration: skipped, because -short was given: these tests start a control plane")
 		return
 	}
 	os.Exit(run(m)) //nolint:forbidigo // the one place where a test binary can say how it ended
+}
+
+func pwdeploy() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	return cli.Run(ctx, os.Args[1:], cli.MainStreams(), cli.Build{Version: "test"})
 }
 
 func run(m *testing.M) int {

@@ -141,10 +141,8 @@ func (s *site) requireStatus(t *testing.T, code int, file string) {
 		t.Errorf("exit code %d, want %d\n%s%s", r.code, code, r.out, r.errors)
 	}
 	requireUntouched(t, before, s.snapshot(t))
-	if !json.Valid([]byte(r.out)) {
-		t.Fatalf("not JSON:\n%s", r.out)
-	}
-	text := strings.NewReplacer(s.app, "APP", s.redis, "REDIS", s.ingress, "INGRESS", s.host, "HOST").Replace(r.out)
+	text := summarize(t, r.out)
+	text = strings.NewReplacer(s.app, "APP", s.redis, "REDIS", s.ingress, "INGRESS", s.host, "HOST").Replace(text)
 	for _, volatile := range []struct{ what, by string }{
 		{`https://[0-9.:]+`, "SERVER"}, {`127\.0\.0\.1:\d+`, "ADDRESS"}, {`HOST:\d+`, "HOST:PORT"}, {`"kubernetes": "[^"]*"`, `"kubernetes": "VERSION"`},
 		{`service-config-[0-9a-z]+`, "service-config-HASH"},
@@ -152,4 +150,31 @@ func (s *site) requireStatus(t *testing.T, code int, file string) {
 		text = regexp.MustCompile(volatile.what).ReplaceAllString(text, volatile.by)
 	}
 	golden(t, file, []byte(text))
+}
+
+// summarize leaves out the objects of charts that are as they should be and run nothing: which there are is the
+// charts' matter. All other keys, those that pwdeploy does not know included, stay.
+func summarize(t *testing.T, text string) string {
+	t.Helper()
+	var result map[string]any
+	if err := json.Unmarshal([]byte(text), &result); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	components, _ := result["components"].([]any)
+	for _, c := range components {
+		c, _ := c.(map[string]any)
+		objects, ok := c["objects"].([]any)
+		if !ok || c["name"] != string(stack.Redis) {
+			continue
+		}
+		c["objects"] = slices.DeleteFunc(objects, func(o any) bool {
+			object, _ := o.(map[string]any)
+			return object["ready"] == true && object["workload"] == false
+		})
+	}
+	out, err := json.MarshalIndent(result, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out) + "\n"
 }

@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
-	"github.com/pwdeploy/pwdeploy/internal/cli"
 	"github.com/pwdeploy/pwdeploy/internal/kube"
 	"github.com/pwdeploy/pwdeploy/internal/stack"
 )
@@ -36,7 +38,7 @@ func (s *site) namespaces() []string { return []string{s.app, s.redis, s.ingress
 func (s *site) environ() []string {
 	return append(append([]string{
 		"PWDEPLOY_NAMESPACE=" + s.app, "PWDEPLOY_REDIS_NAMESPACE=" + s.redis, "PWDEPLOY_INGRESS_NAMESPACE=" + s.ingress,
-		"PWDEPLOY_HOST=" + s.host, "PWDEPLOY_TIMEOUT=60s", "PWDEPLOY_PROFILE=local",
+		"PWDEPLOY_HOST=" + s.host, "PWDEPLOY_TIMEOUT=2m", "PWDEPLOY_PROFILE=local",
 	}, labEnv...), s.env...)
 }
 
@@ -46,11 +48,21 @@ type result struct {
 	out, errors string
 }
 
-// pwdeploy carries a command line out.
+// pwdeploy carries a command line out, in a process of its own. It is interrupted when ctx ends.
 func (s *site) pwdeploy(ctx context.Context, args ...string) result {
 	var out, errs bytes.Buffer
-	code := cli.Run(ctx, args, cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs, Environ: s.environ()}, cli.Build{Version: "test"})
-	return result{code: code, out: out.String(), errors: errs.String()}
+	cmd := exec.CommandContext(ctx, os.Args[0], args...)
+	cmd.Env = append(s.environ(), asPwdeployVariable+"=1", "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"))
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(""), &out, &errs
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 30 * time.Second
+	r := result{}
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		r.code, r.errors = -1, err.Error()
+		return r
+	}
+	r.code, r.out, r.errors = cmd.ProcessState.ExitCode(), out.String(), errs.String()
+	return r
 }
 
 // must carries out a command line that has to succeed, and reads its result.

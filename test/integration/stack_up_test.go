@@ -148,7 +148,7 @@ func TestUpChanges(t *testing.T) {
 		args    []string
 		prepare func()
 		want    string
-		gone    []string // by kind
+		gone    []string // beside pods
 	}{
 		{name: "another image", args: []string{"--image", "pw/crudservice:other"}, want: "redis unchanged, ingress-nginx reused, app applied"},
 		{name: "more pods", args: []string{"--image", "pw/crudservice:other", "--replicas", "3"}, want: "redis unchanged, ingress-nginx reused, app applied"},
@@ -161,8 +161,8 @@ func TestUpChanges(t *testing.T) {
 				remove(t, kube.Ref{GroupVersionKind: kube.ServiceKind, Namespace: s.redis, Name: "redis-master"})
 			},
 			want: "redis upgraded, ingress-nginx reused, app unchanged"},
-		{name: "another configuration", prepare: func() { s.configure(t, "moved-"+s.redis) },
-			want: "redis installed, ingress-nginx reused, app applied", gone: []string{"ConfigMap"}},
+		{name: "what an earlier version made", prepare: func() { s.recordOld(t) },
+			want: "redis unchanged, ingress-nginx reused, app applied", gone: []string{"ConfigMap " + s.app + "/service-config-old"}},
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			if step.prepare != nil {
@@ -175,9 +175,8 @@ func TestUpChanges(t *testing.T) {
 			}
 			var gone []string
 			for _, line := range differences(before, takeSnapshot(t, s.app)) {
-				kind, _, _ := strings.Cut(line, " ")
-				if strings.HasSuffix(line, " is gone") && kind != "Pod" {
-					gone = append(gone, kind)
+				if what, ok := strings.CutSuffix(line, " is gone"); ok && !strings.HasPrefix(what, "Pod ") {
+					gone = append(gone, what)
 				}
 			}
 			if !slices.Equal(gone, step.gone) {
@@ -191,11 +190,40 @@ func TestUpChanges(t *testing.T) {
 	}
 }
 
-// configure puts Redis into another namespace, which changes the app's configuration.
-func (s *site) configure(t *testing.T, redis string) {
+// recordOld makes the record one of a version that had other objects: one that is still ours, and one that somebody
+// else has made anew since.
+func (s *site) recordOld(t *testing.T) {
 	t.Helper()
-	s.redis = redis
-	removeNamespace(t, redis)
+	refs := []kube.Ref{
+		kube.RefOf(create(t, owned(t, s.app, configMap("service-config-old", "key", "value")))),
+		kube.RefOf(create(t, object(t, s.app, configMap("theirs-now", "key", "value")))),
+		kube.RefOf(object(t, s.app, configMap("gone-already", "key", "value"))),
+	}
+	client := connect(t, nil)
+	inventory, err := client.ReadInventory(t.Context(), s.app)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inventory.AddObjects(refs)
+	if err := client.WriteInventory(t.Context(), s.app, inventory); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestUpMoved: Helm can't move a release to another namespace, and Redis' data would stay behind.
+func TestUpMoved(t *testing.T) {
+	startEdge(t)
+	s := newSite(t)
+	s.foreignController(t)
+	s.up(t)
+	before := s.snapshot(t)
+	moved := *s
+	moved.redis += "-moved"
+	requireRefused(t, moved.pwdeploy(t.Context(), "up"), 1, "release redis is in namespace "+s.redis, "set its namespace back")
+	requireUntouched(t, before, s.snapshot(t))
+	if read(t, kube.Ref{GroupVersionKind: kube.NamespaceKind, Name: moved.redis}) != nil {
+		t.Error("the other namespace was made")
+	}
 }
 
 func requireSpec(t *testing.T, deployment *unstructured.Unstructured, args []string) {
@@ -388,7 +416,7 @@ func TestUpInterrupted(t *testing.T) {
 func TestUpWebhookSilent(t *testing.T) {
 	s := newSite(t)
 	s.cleanUp(t)
-	r := s.pwdeploy(t.Context(), "up", "--timeout", "8s")
+	r := s.pwdeploy(t.Context(), "up", "--timeout", "15s")
 	requireRefused(t, r, 1, "validate.nginx.ingress.kubernetes.io", "kubectl get validatingwebhookconfigurations")
 	if read(t, kube.Ref{GroupVersionKind: kube.IngressKind, Namespace: s.app, Name: "pw-crud"}) != nil {
 		t.Error("the Ingress is there")
@@ -402,7 +430,7 @@ func TestUpWebhookSilent(t *testing.T) {
 func TestUpNotServed(t *testing.T) {
 	s := newSite(t)
 	s.foreignController(t)
-	r := s.pwdeploy(t.Context(), "up", "--timeout", "4s")
+	r := s.pwdeploy(t.Context(), "up", "--timeout", "10s")
 	requireRefused(t, r, 1, "endpoint: http://"+s.host+"/pw is not served", "pwdeploy status")
 	if r := s.pwdeploy(t.Context(), "status"); r.code != 3 || !strings.Contains(r.out, "not served") {
 		t.Errorf("status: exit code %d\n%s%s", r.code, r.out, r.errors)

@@ -29,6 +29,7 @@ const controllerSelector = "app.kubernetes.io/name=ingress-nginx,app.kubernetes.
 // that are really there, and the controller's admission webhook.
 type edge struct {
 	t    *testing.T
+	ns   string // the controller's
 	stop context.CancelFunc
 	done sync.WaitGroup // what follows the cluster
 
@@ -42,10 +43,10 @@ type edge struct {
 	stored   map[string]string
 }
 
-// startEdge plays them until the test ends.
-func startEdge(t *testing.T) *edge {
+// startEdge plays them for the controller in a namespace until the test ends.
+func startEdge(t *testing.T, namespace string) *edge {
 	t.Helper()
-	e := &edge{t: t, servers: map[int32]*http.Server{}, stored: map[string]string{}, webhookDelay: 300 * time.Millisecond}
+	e := &edge{t: t, ns: namespace, servers: map[int32]*http.Server{}, stored: map[string]string{}, webhookDelay: 300 * time.Millisecond}
 	e.webhook = httptest.NewTLSServer(http.HandlerFunc(e.admit))
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	e.stop = stop
@@ -74,7 +75,7 @@ func (e *edge) close() {
 
 // followServices listens on the node ports that lead to controllers' port 80, as kube-proxy does.
 func (e *edge) followServices(ctx context.Context) error {
-	w, err := adminClient(e.t).CoreV1().Services("").Watch(ctx, metav1.ListOptions{LabelSelector: controllerSelector})
+	w, err := adminClient(e.t).CoreV1().Services(e.ns).Watch(ctx, metav1.ListOptions{LabelSelector: controllerSelector})
 	if err != nil {
 		return err
 	}
@@ -193,7 +194,8 @@ func (e *edge) followWebhooks(ctx context.Context) error {
 		if !ok {
 			return nil
 		}
-		if event.Type == "DELETED" || webhook.Webhooks[0].ClientConfig.URL != nil {
+		service := webhook.Webhooks[0].ClientConfig.Service
+		if event.Type == "DELETED" || service == nil || service.Namespace != e.ns {
 			continue
 		}
 		select {

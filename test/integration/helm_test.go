@@ -58,6 +58,13 @@ func (r *releases) spec(text string) helm.Spec {
 	}
 }
 
+// quick is the release without its hook, which takes a second.
+func (r *releases) quick(text string) helm.Spec {
+	spec := r.spec(text)
+	spec.Values["hook"] = false
+	return spec
+}
+
 // hanging is a release whose hook never ends.
 func (r *releases) hanging() helm.Spec {
 	spec := r.spec("hanging")
@@ -257,12 +264,12 @@ func TestReleaseRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newReleases(t)
-			r.apply(r.spec("one"), helm.ActionInstall)
+			r.apply(r.quick("one"), helm.ActionInstall)
 			label(t, r.ns, "sh.helm.release.v1.tiny.v1", test.labels)
 			before := takeSnapshot(t, r.ns)
-			_, err := r.Plan(t.Context(), r.spec("two"))
+			_, err := r.Plan(t.Context(), r.quick("two"))
 			test.check(t, err)
-			_, _, err = r.Apply(t.Context(), r.spec("two"))
+			_, _, err = r.Apply(t.Context(), r.quick("two"))
 			test.check(t, err)
 			if !test.removable {
 				_, err = r.Uninstall(t.Context(), r.ns, release, time.Minute)
@@ -285,7 +292,7 @@ func label(t *testing.T, ns, secret, labels string) {
 // TestReleaseUninstallResumed takes up an uninstall that was cut off.
 func TestReleaseUninstallResumed(t *testing.T) {
 	r := newReleases(t)
-	r.apply(r.spec("one"), helm.ActionInstall)
+	r.apply(r.quick("one"), helm.ActionInstall)
 	label(t, r.ns, "sh.helm.release.v1.tiny.v1", `{"status": "uninstalling"}`)
 	remove(t, r.ref("ConfigMap"))
 	if _, err := r.Uninstall(t.Context(), r.ns, release, time.Minute); err != nil {
@@ -311,9 +318,9 @@ func secretNames(list *corev1.SecretList) []string {
 // TestReleaseHistory keeps no more revisions than it says.
 func TestReleaseHistory(t *testing.T) {
 	r := newReleases(t)
-	r.apply(r.spec("first"), helm.ActionInstall)
+	r.apply(r.quick("first"), helm.ActionInstall)
 	for _, text := range strings.Split("abcdefg", "") {
-		r.apply(r.spec(text), helm.ActionUpgrade)
+		r.apply(r.quick(text), helm.ActionUpgrade)
 	}
 	secrets, err := adminClient(t).CoreV1().Secrets(r.ns).List(t.Context(), metav1.ListOptions{LabelSelector: "owner=helm"})
 	if err != nil || len(secrets.Items) != 5 {

@@ -38,11 +38,22 @@ func TestMain(m *testing.M) {
 		os.Exit(pwdeploy()) //nolint:forbidigo // it is a main
 	}
 	flag.Parse()
+	moreAtOnce()
 	if testing.Short() {
 		fmt.Fprintln(os.Stderr, "integration: skipped, because -short was given: these tests start a control plane")
 		return
 	}
 	os.Exit(run(m)) //nolint:forbidigo // the one place where a test binary can say how it ended
+}
+
+// moreAtOnce lets more tests run side by side than there are processors, unless it was said how many: they wait for
+// the cluster most of the time.
+func moreAtOnce() {
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if parallel := flag.Lookup("test.parallel"); !given && parallel != nil {
+		_ = parallel.Value.Set("8") // a number that it takes
+	}
 }
 
 func pwdeploy() int {

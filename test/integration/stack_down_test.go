@@ -17,7 +17,7 @@ const redisClaim = `{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {nam
 
 // TestDownAsks: where nobody can be asked, --yes has to be given.
 func TestDownAsks(t *testing.T) {
-	startEdge(t)
+	t.Parallel()
 	s := newSite(t)
 	s.foreignController(t)
 	s.up(t)
@@ -29,19 +29,18 @@ func TestDownAsks(t *testing.T) {
 // TestDownLeaves: what somebody else made stays, with the namespace that holds it, and so does Redis' data until it is
 // given up.
 func TestDownLeaves(t *testing.T) {
-	startEdge(t)
+	t.Parallel()
 	s := newSite(t)
-	controller := s.foreignController(t)
+	s.foreignController(t)
 	makeNamespace(t, s.redis, map[string]string{"team": "platform"})
-	all := append(s.namespaces(), controller)
-	empty := takeSnapshot(t, all...)
+	empty := s.snapshot(t)
 	s.up(t)
 	theirs := kube.RefOf(create(t, object(t, s.app, configMap("theirs", "key", "value"))))
 	volume := kube.RefOf(create(t, object(t, s.redis, redisClaim)))
-	foreign := takeSnapshot(t, all...)[theirs.String()]
+	foreign := s.snapshot(t)[theirs.String()]
 
 	result := s.down(t)
-	after := takeSnapshot(t, all...)
+	after := s.snapshot(t)
 	if after[theirs.String()] != foreign {
 		t.Error("somebody else's ConfigMap was touched")
 	}
@@ -95,19 +94,19 @@ func reasons(r stack.DownResult) []string {
 
 // TestDownWithoutRecord: what a lost record held is found by its labels.
 func TestDownWithoutRecord(t *testing.T) {
-	startEdge(t)
+	t.Parallel()
 	s := newSite(t)
-	controller := s.foreignController(t)
-	all := append(s.namespaces(), controller)
-	empty := takeSnapshot(t, all...)
+	s.foreignController(t)
+	empty := s.snapshot(t)
 	s.up(t)
 	remove(t, inventoryRef(s.app))
 	s.down(t, "--delete-data")
-	requireUntouched(t, empty, takeSnapshot(t, all...))
+	requireUntouched(t, empty, s.snapshot(t))
 }
 
 // TestDownForeign: down of a deployment that is not there takes nothing of somebody else's of the same names.
 func TestDownForeign(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	inApp("{apiVersion: v1, kind: Service, metadata: {name: pw-crud}, spec: {ports: [{port: 80}]}}")(t, s)
 	inRedis(helmRecord("deployed", ""))(t, s)
@@ -122,7 +121,7 @@ func TestDownForeign(t *testing.T) {
 
 // TestStatus shows what is there and how it is, and changes nothing.
 func TestStatus(t *testing.T) {
-	startEdge(t)
+	t.Parallel()
 	s := newSite(t)
 	s.foreignController(t)
 	s.requireStatus(t, 3, "status-nothing.json")
@@ -142,7 +141,7 @@ func (s *site) requireStatus(t *testing.T, code int, file string) {
 	}
 	requireUntouched(t, before, s.snapshot(t))
 	text := summarize(t, r.out)
-	text = strings.NewReplacer(s.app, "APP", s.redis, "REDIS", s.ingress, "INGRESS", s.host, "HOST").Replace(text)
+	text = strings.NewReplacer(s.app, "APP", s.redis, "REDIS", s.ingress, "INGRESS", s.class, "CLASS", s.host, "HOST").Replace(text)
 	for _, volatile := range []struct{ what, by string }{
 		{`https://[0-9.:]+`, "SERVER"}, {`127\.0\.0\.1:\d+`, "ADDRESS"}, {`HOST:\d+`, "HOST:PORT"}, {`"kubernetes": "[^"]*"`, `"kubernetes": "VERSION"`},
 		{`service-config-[0-9a-z]+`, "service-config-HASH"},

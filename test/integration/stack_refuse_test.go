@@ -36,6 +36,7 @@ type refusal struct {
 
 // TestRefused: what can't be carried out is said in one message with a hint and its exit code, and nothing is touched.
 func TestRefused(t *testing.T) {
+	t.Parallel()
 	file := func(text string) func(*testing.T, *site) {
 		return func(t *testing.T, s *site) {
 			path := filepath.Join(t.TempDir(), "pwdeploy.yaml")
@@ -98,6 +99,7 @@ func TestRefused(t *testing.T) {
 		"a missing permission":              {prepare: readOnly, code: 1, message: "not permitted: ", hint: "administrator"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newSite(t)
 			if test.prepare != nil {
 				test.prepare(t, s)
@@ -187,6 +189,7 @@ func readOnly(t *testing.T, s *site) {
 
 // TestMissingPermission names exactly what is missing.
 func TestMissingPermission(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.foreignController(t)
 	home := namespace(t, nil)

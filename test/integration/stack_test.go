@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,26 +20,30 @@ import (
 type site struct {
 	app, redis, ingress string
 	host                string
+	class               string   // of ingresses
+	controller          string   // the namespace of somebody else's controller, if there is one
 	env                 []string // of pwdeploy; replaces what is there
 }
 
 // newSite chooses names; its namespaces go, if they are still there, when the test ends.
 func newSite(t *testing.T) *site {
 	t.Helper()
-	base := uniqueName(t, "s")
-	s := &site{app: base + "-app", redis: base + "-redis", ingress: base + "-ingress", host: base + ".test"}
-	for _, ns := range s.namespaces() {
+	base := uniqueName("s")
+	s := &site{app: base + "-app", redis: base + "-redis", ingress: base + "-ingress", host: base + ".test", class: "nginx"}
+	for _, ns := range []string{s.app, s.redis, s.ingress} {
 		removeNamespace(t, ns)
 	}
 	return s
 }
 
-func (s *site) namespaces() []string { return []string{s.app, s.redis, s.ingress} }
+func (s *site) namespaces() []string {
+	return []string{s.app, s.redis, s.ingress, s.controller}
+}
 
 func (s *site) environ() []string {
 	return append(append([]string{
 		"PWDEPLOY_NAMESPACE=" + s.app, "PWDEPLOY_REDIS_NAMESPACE=" + s.redis, "PWDEPLOY_INGRESS_NAMESPACE=" + s.ingress,
-		"PWDEPLOY_HOST=" + s.host, "PWDEPLOY_TIMEOUT=2m", "PWDEPLOY_PROFILE=local",
+		"PWDEPLOY_HOST=" + s.host, "PWDEPLOY_INGRESS_CLASS_NAME=" + s.class, "PWDEPLOY_TIMEOUT=2m", "PWDEPLOY_PROFILE=local",
 	}, labEnv...), s.env...)
 }
 
@@ -94,7 +99,7 @@ func (s *site) down(t *testing.T, args ...string) stack.DownResult {
 
 func (s *site) snapshot(t *testing.T) snapshot {
 	t.Helper()
-	return takeSnapshot(t, s.namespaces()...)
+	return takeSnapshot(t, slices.DeleteFunc(s.namespaces(), func(n string) bool { return n == "" })...)
 }
 
 // actions gives what up did to each component.
@@ -106,16 +111,17 @@ func actions(r stack.UpResult) string {
 	return strings.Join(parts, ", ")
 }
 
-// foreignController puts somebody else's ingress controller beside the site: a class, and a Service with a node
-// port. It is quicker than ours, and shares nothing with other tests but the class.
-func (s *site) foreignController(t *testing.T) string {
+// foreignController puts somebody else's ingress controller beside the site, and plays it: a class, and a Service with
+// a node port. It is quicker than ours and leaves nothing to share with other tests, which ours does.
+func (s *site) foreignController(t *testing.T) *edge {
 	t.Helper()
-	ns := namespace(t, nil)
-	class := object(t, "", "{apiVersion: networking.k8s.io/v1, kind: IngressClass, metadata: {name: nginx}, spec: {controller: k8s.io/ingress-nginx}}")
-	class.SetAnnotations(map[string]string{"meta.helm.sh/release-name": "platform", "meta.helm.sh/release-namespace": ns})
+	s.controller = namespace(t, nil)
+	s.class = s.controller
+	class := object(t, "", fmt.Sprintf("{apiVersion: networking.k8s.io/v1, kind: IngressClass, metadata: {name: %s}, spec: {controller: example.test/ingress}}", s.class))
+	class.SetAnnotations(map[string]string{"meta.helm.sh/release-name": "platform", "meta.helm.sh/release-namespace": s.controller})
 	ref := kube.RefOf(create(t, class))
 	t.Cleanup(func() { remove(t, ref) })
-	create(t, object(t, ns, `{apiVersion: v1, kind: Service, metadata: {name: controller, labels: {
+	create(t, object(t, s.controller, `{apiVersion: v1, kind: Service, metadata: {name: controller, labels: {
   app.kubernetes.io/name: ingress-nginx, app.kubernetes.io/component: controller}}, spec: {type: NodePort, ports: [{port: 80}], selector: {a: b}}}`))
-	return ns
+	return startEdge(t, s.controller)
 }

@@ -22,9 +22,9 @@ import (
 
 // TestLifecycle takes an empty cluster to a served request and back: up, up again, status, down.
 func TestLifecycle(t *testing.T) {
-	edge := startEdge(t)
 	s := newSite(t)
 	s.cleanUp(t)
+	edge := startEdge(t, s.ingress)
 	empty := s.snapshot(t)
 
 	first := s.up(t)
@@ -101,11 +101,10 @@ func (s *site) cleanUp(t *testing.T) {
 
 // TestForeignController: somebody else's ingress controller serves the app, and neither up nor down changes it.
 func TestForeignController(t *testing.T) {
-	edge := startEdge(t)
+	t.Parallel()
 	s := newSite(t)
-	controller := s.foreignController(t)
-	all := append(s.namespaces(), controller)
-	before := takeSnapshot(t, all...)
+	edge := s.foreignController(t)
+	before := s.snapshot(t)
 
 	result := s.up(t)
 	if got, want := actions(result), "redis installed, ingress-nginx reused, app applied"; got != want {
@@ -118,13 +117,13 @@ func TestForeignController(t *testing.T) {
 		t.Error("a namespace was made for a controller that is not needed")
 	}
 	policy := read(t, kube.Ref{GroupVersionKind: schema.GroupVersionKind{Group: "networking.k8s.io", Version: "v1", Kind: "NetworkPolicy"}, Namespace: s.app, Name: "pw-crud"})
-	if text := intent(t, policy); !strings.Contains(text, controller) {
-		t.Errorf("the app's NetworkPolicy keeps the controller in %s out:\n%s", controller, text)
+	if text := intent(t, policy); !strings.Contains(text, s.controller) {
+		t.Errorf("the app's NetworkPolicy keeps the controller in %s out:\n%s", s.controller, text)
 	}
-	requireKept(t, before, takeSnapshot(t, all...))
+	requireKept(t, before, s.snapshot(t))
 
 	s.down(t, "--delete-data")
-	requireUntouched(t, before, takeSnapshot(t, all...))
+	requireUntouched(t, before, s.snapshot(t))
 }
 
 // requireKept fails unless everything in a snapshot is still as it was.
@@ -139,7 +138,7 @@ func requireKept(t *testing.T, before, after snapshot) {
 
 // TestUpChanges: a change is carried out, and takes away what it replaces and nothing else.
 func TestUpChanges(t *testing.T) {
-	startEdge(t)
+	t.Parallel()
 	s := newSite(t)
 	s.foreignController(t)
 	s.up(t)
@@ -212,7 +211,7 @@ func (s *site) recordOld(t *testing.T) {
 
 // TestUpMoved: Helm can't move a release to another namespace, and Redis' data would stay behind.
 func TestUpMoved(t *testing.T) {
-	startEdge(t)
+	t.Parallel()
 	s := newSite(t)
 	s.foreignController(t)
 	s.up(t)
@@ -244,7 +243,7 @@ func requireSpec(t *testing.T, deployment *unstructured.Unstructured, args []str
 
 // TestPassword is made once, kept as long as the data is, and shown to nobody.
 func TestPassword(t *testing.T) {
-	startEdge(t)
+	t.Parallel()
 	s := newSite(t)
 	s.foreignController(t)
 	var shown strings.Builder
@@ -314,11 +313,12 @@ func TestRequestBudget(t *testing.T) {
 		"our own controller":         {false, budgetOwnController},
 	} {
 		t.Run(name, func(t *testing.T) {
-			startEdge(t)
 			s := newSite(t)
 			s.cleanUp(t)
 			if test.foreign {
 				s.foreignController(t)
+			} else {
+				startEdge(t, s.ingress)
 			}
 			var first, again requests
 			s.open(t, &first)
@@ -364,7 +364,7 @@ func (s *site) open(t *testing.T, traffic *requests) *stack.UpResult {
 
 // TestUpConflict: a field that somebody else has set is not taken over.
 func TestUpConflict(t *testing.T) {
-	startEdge(t)
+	t.Parallel()
 	s := newSite(t)
 	s.foreignController(t)
 	s.up(t)
@@ -385,8 +385,6 @@ func TestUpConflict(t *testing.T) {
 
 // TestUpInterrupted: what was done stays and is recorded, so that the same command comes to the end the next time.
 func TestUpInterrupted(t *testing.T) {
-	edge := startEdge(t)
-	edge.webhookDelay = time.Hour // the Ingress is held back until the test is interrupted
 	s := newSite(t)
 	s.cleanUp(t)
 	ctx, interrupt := context.WithCancel(t.Context())
@@ -405,8 +403,7 @@ func TestUpInterrupted(t *testing.T) {
 	if r := s.pwdeploy(t.Context(), "status"); r.code != 3 {
 		t.Errorf("status: exit code %d\n%s%s", r.code, r.out, r.errors)
 	}
-	edge.close()
-	startEdge(t)
+	startEdge(t, s.ingress) // until now no webhook answered: the Ingress was held back
 	if again := s.up(t); again.Endpoint == nil {
 		t.Error("it is not served")
 	}
@@ -416,7 +413,7 @@ func TestUpInterrupted(t *testing.T) {
 func TestUpWebhookSilent(t *testing.T) {
 	s := newSite(t)
 	s.cleanUp(t)
-	r := s.pwdeploy(t.Context(), "up", "--timeout", "15s")
+	r := s.pwdeploy(t.Context(), "up", "--timeout", "12s")
 	requireRefused(t, r, 1, "validate.nginx.ingress.kubernetes.io", "kubectl get validatingwebhookconfigurations")
 	if read(t, kube.Ref{GroupVersionKind: kube.IngressKind, Namespace: s.app, Name: "pw-crud"}) != nil {
 		t.Error("the Ingress is there")
@@ -428,8 +425,9 @@ func TestUpWebhookSilent(t *testing.T) {
 
 // TestUpNotServed: everything is ready and nobody answers.
 func TestUpNotServed(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
-	s.foreignController(t)
+	s.foreignController(t).close()
 	r := s.pwdeploy(t.Context(), "up", "--timeout", "10s")
 	requireRefused(t, r, 1, "endpoint: http://"+s.host+"/pw is not served", "pwdeploy status")
 	if r := s.pwdeploy(t.Context(), "status"); r.code != 3 || !strings.Contains(r.out, "not served") {
@@ -439,7 +437,7 @@ func TestUpNotServed(t *testing.T) {
 
 // TestUpQuota: pods that the cluster refuses end the run early, with the cluster's reason.
 func TestUpQuota(t *testing.T) {
-	startEdge(t)
+	t.Parallel()
 	s := newSite(t)
 	s.foreignController(t)
 	makeNamespace(t, s.app, nil)
@@ -454,7 +452,7 @@ func TestUpQuota(t *testing.T) {
 
 // TestConfigFile: what stands in the file is used, relative to it.
 func TestConfigFile(t *testing.T) {
-	startEdge(t)
+	t.Parallel()
 	s := newSite(t)
 	s.foreignController(t)
 	path := t.TempDir() + "/pwdeploy.yaml"

@@ -56,7 +56,7 @@ type flags struct {
 // Run carries out one command line and returns the exit code.
 func Run(ctx context.Context, args []string, s Streams, b Build) int {
 	a := &app{Streams: s, build: b, style: ui.NewStyle(s.Err, s.getenv), flags: flags{values: map[string]*string{}}}
-	root := a.rootCommand()
+	root := a.rootCommand() //nolint:contextcheck // commands take theirs from cobra, which ExecuteContext gives it to
 	root.SetArgs(args)
 	root.SetIn(s.In)
 	root.SetOut(s.Out)

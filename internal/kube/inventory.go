@@ -59,7 +59,7 @@ type InventoryChart struct {
 // AddObjects records refs that are not recorded yet.
 func (inv *Inventory) AddObjects(refs []Ref) {
 	for _, r := range refs {
-		o := InventoryObject{Group: r.Group, Version: r.GroupVersionKind.Version, Kind: r.Kind, Namespace: r.Namespace, Name: r.Name}
+		o := InventoryObject{Group: r.Group, Version: r.Version, Kind: r.Kind, Namespace: r.Namespace, Name: r.Name}
 		if !slices.Contains(inv.Objects, o) {
 			inv.Objects = append(inv.Objects, o)
 		}

@@ -347,7 +347,7 @@ func lastCause(err error) error {
 }
 
 // nextSteps tells how to reach the app by its name, where the name does not lead there yet.
-func (e *Engine) nextSteps(s *Served) []Step {
+func (e *Engine) nextSteps(ctx context.Context, s *Served) []Step {
 	host, _, _ := net.SplitHostPort(s.Address)
 	switch {
 	case s.Via == Forward:
@@ -358,7 +358,7 @@ func (e *Engine) nextSteps(s *Served) []Step {
 			Why:     "then ask for the app",
 			Command: fmt.Sprintf("curl -H 'Host: %s' http://localhost:8080/pw", e.cfg.Host),
 		}}
-	case resolvesTo(e.cfg.Host, host):
+	case resolvesTo(ctx, e.cfg.Host, host):
 		return []Step{}
 	case e.target.Profile == config.ProfileAWS:
 		return []Step{{
@@ -381,8 +381,8 @@ func address(host string) string {
 }
 
 // resolvesTo reports whether the name leads to the address already, so that nobody has to do anything.
-func resolvesTo(name, address string) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+func resolvesTo(ctx context.Context, name, address string) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	got, err := net.DefaultResolver.LookupHost(ctx, name)
 	if err != nil {

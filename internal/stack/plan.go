@@ -229,7 +229,7 @@ func (e *Engine) checkPlan(ctx context.Context, p *plan) error {
 	if p.namespaces, err = e.planNamespaces(ctx, p); err != nil {
 		return err
 	}
-	wanted, err := e.accessFor(p)
+	wanted, err := e.accessFor(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -240,7 +240,7 @@ func (e *Engine) checkPlan(ctx context.Context, p *plan) error {
 }
 
 // accessFor lists what the run will do, object by object and verb by verb.
-func (e *Engine) accessFor(p *plan) ([]kube.Access, error) {
+func (e *Engine) accessFor(ctx context.Context, p *plan) ([]kube.Access, error) {
 	var all []kube.Access
 	add := func(objs []*unstructured.Unstructured, namespace string, verbs ...string) error {
 		for _, o := range objs {
@@ -258,7 +258,7 @@ func (e *Engine) accessFor(p *plan) ([]kube.Access, error) {
 	}
 	err := add(append(p.app.all(), p.app.namespace), "", "get", "create", "patch")
 	for _, rp := range p.releases() {
-		objs, renderErr := e.helm.Template(context.Background(), rp.spec)
+		objs, renderErr := e.helm.Template(ctx, rp.spec)
 		err = errors.Join(err, renderErr, add(objs, rp.spec.Namespace, "get", "create", "patch"))
 		secrets, accessErr := e.kube.AccessTo(kube.SecretKind, rp.spec.Namespace, "get", "list", "create", "update", "delete")
 		err = errors.Join(err, accessErr)

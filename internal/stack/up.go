@@ -429,7 +429,7 @@ func (r *run) finish(ctx context.Context) error {
 	if err != nil {
 		return &UpError{Failures: []ComponentError{{Endpoint, err}}, Timeout: ctx.Err() != nil}
 	}
-	r.result.Endpoint, r.result.Next = served, r.nextSteps(served)
+	r.result.Endpoint, r.result.Next = served, r.nextSteps(ctx, served)
 	slices.SortFunc(r.result.Components, func(a, b ComponentChange) int {
 		return slices.Index(Components(), a.Name) - slices.Index(Components(), b.Name)
 	})

@@ -29,7 +29,7 @@ type usageError struct{ error }
 
 // Run carries a command line out and returns the exit code.
 func Run(ctx context.Context, args []string, out, problems io.Writer) int {
-	root := newRoot(out)
+	root := newRoot(out) //nolint:contextcheck // the commands get the context when they run
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(problems)

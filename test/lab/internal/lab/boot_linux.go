@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -109,7 +110,8 @@ func (l *Lab) startFirst(spec cluster.Spec, self string, files []*os.File) error
 	}
 	//nolint:noctx // it outlives this command
 	c := exec.Command(self, "boot", "--dir", l.Dir, "--node", fmt.Sprint(node), "--timeout", l.Timeout.String())
-	c.Stdout, c.Stderr, c.ExtraFiles, c.SysProcAttr, c.Dir = log, log, append(files, alive), attr, "/"
+	c.Stdout, c.Stderr, c.SysProcAttr, c.Dir = log, log, attr, "/"
+	c.ExtraFiles = slices.Concat(files, []*os.File{alive})
 	if err := c.Start(); err != nil {
 		return fmt.Errorf("start the lab's first process: %w", err)
 	}

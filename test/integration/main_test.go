@@ -35,7 +35,7 @@ var labEnv []string
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asPwdeployVariable) != "" {
-		os.Exit(pwdeploy()) //nolint:forbidigo // it is a main
+		os.Exit(pwdeploy())
 	}
 	flag.Parse()
 	moreAtOnce()
@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "integration: skipped, because -short was given: these tests start a control plane")
 		return
 	}
-	os.Exit(run(m)) //nolint:forbidigo // the one place where a test binary can say how it ended
+	os.Exit(run(m))
 }
 
 // moreAtOnce lets more tests run side by side than there are processors, unless it was said how many: they wait for

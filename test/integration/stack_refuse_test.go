@@ -157,12 +157,12 @@ func terminating(t *testing.T, s *site) {
 	eventually(t, "the namespace is held by the object alone", func() bool {
 		ns := read(t, kube.Ref{GroupVersionKind: kube.NamespaceKind, Name: s.app})
 		conditions, _, _ := unstructured.NestedSlice(ns.Object, "status", "conditions")
-		return len(conditions) == 5 && len(takeSnapshotOf(t, s.app)) == 1
+		return len(conditions) == 5 && len(inNamespace(t, s.app)) == 1
 	})
 }
 
-// takeSnapshotOf reads the ConfigMaps and ServiceAccounts of a namespace.
-func takeSnapshotOf(t *testing.T, ns string) []string {
+// inNamespace names everything that a namespace holds.
+func inNamespace(t *testing.T, ns string) []string {
 	t.Helper()
 	var keys []string
 	for key := range takeSnapshot(t, ns) {

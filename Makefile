@@ -12,7 +12,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.dat
 
 # The service's image, as the manifests ask for it.
 IMAGE ?= pw/crudservice:latest
-# Arguments for the program that a target runs: pwdeploy up (deploy, demo), go test (test, e2e).
+# Arguments for the program that a target runs: pwdeploy up (deploy, demo), go test (test, e2e), the benchmark (bench).
 ARGS ?=
 # The cluster for make demo: a kubectl context. Empty: the lab, or kind.
 CONTEXT ?=
@@ -36,11 +36,12 @@ help: ## Show this (default)
 	  /^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@printf '\nVariables\n'
 	@printf '  %-17s %s\n' \
-	  'ARGS=...' 'arguments of pwdeploy up (deploy, demo) or go test (test, e2e)' \
+	  'ARGS=...' 'arguments of pwdeploy up (deploy, demo), go test (test, e2e) or the benchmark' \
 	  'CONTEXT=name' 'the cluster for make demo' \
 	  'IMAGE=name:tag' 'the image for make build and make demo' \
 	  'NODES=2' 'nodes of the lab' \
-	  'CHARTS=folder' 'real chart archives for the lab'
+	  'CHARTS=folder' 'real chart archives for the lab' \
+	  'ROUNDS=3' 'rounds of make bench; DELAY=40ms is a cluster far off'
 
 ##@ Use
 demo: ## From nothing to a served request, on a cluster on this machine or CONTEXT=name
@@ -69,8 +70,8 @@ test: ## Unit, golden, contract and integration tests
 e2e: ## The product on a real cluster: the lab, or PWDEPLOY_E2E_CONTEXT=name
 	@hack/e2e $(ARGS)
 
-bench: ## Time, requests and memory of "pwdeploy up" beside the script it replaces
-	@./test/bench/run
+bench: ## Time, requests and memory of pwdeploy beside the script it replaces, on the lab
+	@test/bench/run $(ARGS)
 
 lint: ## Go, shell, workflows, manifests, release configuration
 	@hack/lint

@@ -77,8 +77,8 @@ and proves it by a request. Each command can be run again at any time.`,
   pwdeploy status                    # what is there, and how it is
   pwdeploy down                      # take it away; Redis' data stays`,
 		SilenceErrors: true, SilenceUsage: true,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Version: a.build.Version,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRun: func(*cobra.Command, []string) {
 			a.parsed = true
 		},

@@ -65,6 +65,8 @@ func Open(ctx context.Context, cfg config.Config, o Options) (*Engine, error) {
 	if err := check(cfg); err != nil {
 		return nil, &InputError{Err: err}
 	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(cfg.Timeout))
+	defer cancel()
 	client, err := kube.Connect(ctx, kube.Options{
 		Kubeconfig: cfg.Kubeconfig, Context: cfg.Context, UserAgent: "pwdeploy/" + o.Version, Log: o.Log, Wrap: o.Wrap,
 	})

@@ -103,7 +103,7 @@ func (e *Engine) checkMoved(inventory *kube.Inventory) error {
 	return nil
 }
 
-// fetch says what it fetches only if it has to.
+// fetch says first what it fetches: a slow registry should be known by its name.
 func (e *Engine) fetch(ctx context.Context, c Component, src helm.Source) (*helm.Chart, error) {
 	e.events.start(c, "chart "+src.String())
 	chart, err := e.charts.Fetch(ctx, src)

@@ -87,7 +87,7 @@ func TestRefused(t *testing.T) {
 		}},
 		"a foreign release redis": {prepare: inRedis(helmRecord("deployed", "")), code: 1, message: "release {redis}/redis was not installed by pwdeploy", hint: "helm -n {redis} status redis"},
 		"a release of another deployment": {prepare: inRedis(helmRecord("deployed", "pwdeploy/instance: other")), code: 1,
-			message: "belongs to another deployment, other", hint: "a namespace of its own"},
+			message: "belongs to another deployment, other", hint: "redis.namespace"},
 		"an operation on the release that did not end": {code: 1, message: "has been pending-upgrade since", hint: "helm -n {redis} rollback redis",
 			prepare: func(t *testing.T, s *site) {
 				inRedis(helmRecord("pending-upgrade", "pwdeploy/instance: "+s.app))(t, s)

@@ -62,13 +62,16 @@ type VerifyError struct {
 
 func (e *VerifyError) Error() string {
 	if len(e.Attempts) == 0 {
-		return fmt.Sprintf("no way to the ingress was found to ask for http://%s/pw", e.Host)
+		return fmt.Sprintf("the ingress has no address yet, so http://%s/pw can't be asked for", e.Host)
 	}
 	return fmt.Sprintf("http://%s/pw is not served: %s", e.Host, strings.Join(e.Attempts, "; "))
 }
 
 // Hint says what to do.
 func (e *VerifyError) Hint() string {
+	if len(e.Attempts) == 0 {
+		return "kubectl describe the ingress controller's Service: a load balancer that is not made says there why"
+	}
 	return "pwdeploy status shows each object; the ingress controller's log says what it did with the request"
 }
 

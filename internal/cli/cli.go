@@ -4,7 +4,6 @@ package cli
 import (
 	"context"
 	"io"
-	"log"
 	"log/slog"
 	"os"
 
@@ -79,8 +78,9 @@ and proves it by a request. Each command can be run again at any time.`,
 		SilenceErrors: true, SilenceUsage: true,
 		Version: a.build.Version,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRun: func(*cobra.Command, []string) {
+		PersistentPreRunE: func(*cobra.Command, []string) error {
 			a.parsed = true
+			return a.checkOutput()
 		},
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
@@ -97,9 +97,6 @@ and proves it by a request. Each command can be run again at any time.`,
 
 // config loads the configuration that the command line and the environment name.
 func (a *app) config(cmd *cobra.Command) (config.Config, error) {
-	if err := a.checkOutput(); err != nil {
-		return config.Config{}, err
-	}
 	given := map[string]string{}
 	for name, value := range a.flags.values {
 		if cmd.Flags().Changed(name) {
@@ -123,8 +120,8 @@ func (a *app) open(ctx context.Context, cfg config.Config, verb string, progress
 	return engine, nil
 }
 
-// logger writes to standard error at the configured level. What libraries log (klog, the standard
-// logger) goes the same way, so that none of it reaches the terminal raw.
+// logger writes to standard error at the configured level. What libraries log (klog here, the standard logger
+// in internal/helm) goes the same way, so that none of it reaches the terminal raw.
 func (a *app) logger(level string) *slog.Logger {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
@@ -132,10 +129,7 @@ func (a *app) logger(level string) *slog.Logger {
 	}
 	handler := slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: l})
 	logger := slog.New(handler)
-	libraries := slog.New(quieter{handler})
-	klog.SetSlogLogger(libraries)
-	log.SetFlags(0)
-	log.SetOutput(slog.NewLogLogger(libraries.Handler(), slog.LevelDebug).Writer())
+	klog.SetSlogLogger(slog.New(quieter{handler}))
 	return logger
 }
 

@@ -32,9 +32,6 @@ func (a *app) versionCommand() *cobra.Command {
 		Short: "Show the version, and the charts that it installs",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			if err := a.checkOutput(); err != nil {
-				return err
-			}
 			v := versionResult{
 				Version: a.build.Version, Commit: a.build.Commit, Date: a.build.Date, Go: runtime.Version(),
 				Platform: runtime.GOOS + "/" + runtime.GOARCH,

@@ -96,5 +96,5 @@ func (e *PendingError) Hint() string {
 	if r.Status == StatusPendingUpgrade || r.Status == StatusPendingRollback {
 		return fmt.Sprintf("if nobody works on it: helm -n %s rollback %s, then run this again", r.Namespace, r.Name)
 	}
-	return fmt.Sprintf("if nobody works on it: helm -n %s uninstall %s, then run this again", r.Namespace, r.Name)
+	return "if nobody works on it: pwdeploy down, then pwdeploy up; Redis' data stays"
 }

@@ -73,7 +73,12 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 		err = json.Unmarshal(body, &v)
 	}
 	if err != nil {
-		return nil, classify(err, c.Context, c.Host)
+		failure := classify(err, c.Context, c.Host)
+		if plugin := c.config.ExecProvider; plugin != nil && failure.Problem == unreachable {
+			failure.Problem = "no credentials for the cluster"
+			failure.Advice = fmt.Sprintf("they come from the command %s, which may need a new login (for EKS: aws sso login)", plugin.Command)
+		}
+		return nil, failure
 	}
 	c.Version = &v
 	return c, nil

@@ -131,7 +131,10 @@ func (c *Client) watchGone(ctx context.Context, ref Ref, obj *unstructured.Unstr
 	defer w.Stop()
 	select {
 	case <-ctx.Done():
-	case <-w.ResultChan():
+	case _, open := <-w.ResultChan():
+		if !open {
+			pause(ctx, time.Second)
+		}
 	}
 	return nil
 }
@@ -178,7 +181,7 @@ func whyStillThere(obj *unstructured.Unstructured) string {
 	return ""
 }
 
-// contentPage bounds how many objects of a kind are looked at in a namespace.
+// contentPage is how many objects of a kind are read at once.
 const contentPage = 50
 
 // Remaining lists what a namespace still holds that nobody else will remove: objects without an owner,
@@ -197,25 +200,38 @@ func (c *Client) Remaining(ctx context.Context, namespace string) ([]Ref, error)
 	group.SetLimit(parallelism)
 	for i, r := range resources {
 		group.Go(func() error {
-			list, err := client.Resource(r.gvr).Namespace(namespace).List(ctx, metav1.ListOptions{Limit: contentPage})
-			if apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
-				return nil
-			}
-			if err != nil {
-				return fmt.Errorf("list of %s in %s: %w", r.kind, namespace, err)
-			}
-			for _, o := range list.Items {
-				if isContent(&o, r.kind) {
-					found[i] = append(found[i], Ref{GroupVersionKind: r.gvr.GroupVersion().WithKind(r.kind), Namespace: namespace, Name: o.Name})
-				}
-			}
-			return nil
+			var err error
+			found[i], err = contentOf(ctx, client, r, namespace)
+			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
 	return slices.Concat(found...), nil
+}
+
+// contentOf reads page by page until it has found something, or all is read.
+func contentOf(ctx context.Context, client metadata.Interface, r contentResource, namespace string) ([]Ref, error) {
+	kind := r.gvr.GroupVersion().WithKind(r.kind)
+	var found []Ref
+	for opts := (metav1.ListOptions{Limit: contentPage}); ; {
+		list, err := client.Resource(r.gvr).Namespace(namespace).List(ctx, opts)
+		if apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, failed(listOf(Ref{GroupVersionKind: kind, Namespace: namespace}), err)
+		}
+		for _, o := range list.Items {
+			if isContent(&o, r.kind) {
+				found = append(found, Ref{GroupVersionKind: kind, Namespace: namespace, Name: o.Name})
+			}
+		}
+		if opts.Continue = list.Continue; opts.Continue == "" || len(found) > 0 {
+			return found, nil
+		}
+	}
 }
 
 func isContent(o *metav1.PartialObjectMetadata, kind string) bool {
@@ -237,7 +253,7 @@ type contentResource struct {
 // the like are made by controllers and go with what they are about.
 func (c *Client) contentResources() ([]contentResource, error) {
 	lists, err := c.cached.ServerPreferredNamespacedResources()
-	if err != nil && len(lists) == 0 {
+	if err != nil { // a group that can't be asked may hold somebody's objects
 		return nil, err
 	}
 	var resources []contentResource

@@ -52,6 +52,9 @@ func (e *ConnectError) Unwrap() error { return e.Err }
 // Hint says what to do.
 func (e *ConnectError) Hint() string { return e.Advice }
 
+// unreachable is the problem where nothing better is known.
+const unreachable = "the cluster can't be reached"
+
 // classify turns what the first request met into a ConnectError.
 func classify(err error, contextName, host string) *ConnectError {
 	e := &ConnectError{Context: contextName, Host: host, Err: withoutURL(err)}
@@ -78,7 +81,7 @@ func classify(err error, contextName, host string) *ConnectError {
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
 		e.Problem, e.Advice = "the API server does not answer", "check the network or VPN, and that the cluster is running"
 	default:
-		e.Problem, e.Advice = "the cluster can't be reached", "try kubectl get --raw /version with the same context"
+		e.Problem, e.Advice = unreachable, "try kubectl get --raw /version with the same context"
 	}
 	return e
 }

@@ -35,7 +35,6 @@ type Inventory struct {
 	Settings     map[string]string `json:"settings,omitempty"` // what the run was asked for: host, image, profile
 	Objects      []InventoryObject `json:"objects"`
 	Releases     []InventoryChart  `json:"releases"`
-	Namespaces   []string          `json:"namespaces"` // that the deployment uses, made by it or not
 	IngressClass string            `json:"ingressClass,omitempty"`
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -80,13 +81,17 @@ func (c *Client) Wait(ctx context.Context, refs []Ref, report func([]Readiness))
 	if len(refs) == 0 {
 		return nil
 	}
-	watchCtx, stop := context.WithCancel(ctx)
-	defer stop()
-	w := &watcher{client: c, stores: map[groupKey]cache.Store{}, changed: make(chan struct{}, 1)}
+	watchCtx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	w := &watcher{client: c, stores: map[groupKey]cache.Store{}, changed: make(chan struct{}, 1), refused: stop}
 	if err := w.start(watchCtx, refs); err != nil {
 		return err
 	}
-	return w.loop(ctx, refs, report)
+	err := w.loop(watchCtx, refs, report)
+	if watchCtx.Err() != nil && ctx.Err() == nil { // a watch that is not permitted: no wait would ever end
+		return context.Cause(watchCtx)
+	}
+	return err
 }
 
 // groupKey is a kind in a namespace: one watch each.
@@ -101,6 +106,7 @@ type watcher struct {
 	stores  map[groupKey]cache.Store
 	synced  []cache.InformerSynced
 	changed chan struct{}
+	refused context.CancelCauseFunc // ends the wait: the user may not watch what has to be watched
 }
 
 // start watches the kinds of refs and what their pods are explained by, in their namespaces.
@@ -113,6 +119,11 @@ func (w *watcher) start(ctx context.Context, refs []Ref) error {
 		}
 	}
 	return nil
+}
+
+// WatchedKinds are what Wait lists and watches in the namespaces of what it waits for.
+func WatchedKinds() []schema.GroupVersionKind {
+	return append(supportingKinds(), DeploymentKind, StatefulSetKind)
 }
 
 // supportingKinds are what explains a workload that is not ready.
@@ -132,6 +143,9 @@ func (w *watcher) watch(ctx context.Context, kind schema.GroupVersionKind, names
 	informer := dynamicinformer.NewFilteredDynamicInformer(w.client.dynamic, mapping.Resource, namespace, 0, cache.Indexers{}, nil).Informer()
 	err = informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, _ *cache.Reflector, err error) {
 		w.client.log.DebugContext(ctx, "watch broke, it starts again", "kind", kind.Kind, "namespace", namespace, "error", err)
+		if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
+			w.refused(failed(listOf(Ref{GroupVersionKind: kind, Namespace: namespace}), err))
+		}
 	})
 	if err != nil {
 		return fmt.Errorf("watch of %s: %w", kind.Kind, err)

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/pwdeploy/pwdeploy/internal/helm"
@@ -64,13 +65,10 @@ func (e *Engine) PlanDown(ctx context.Context, deleteData bool) (*Down, error) {
 	d := &Down{Target: e.target, DeleteData: deleteData, Objects: []string{}, Releases: []string{}, Namespaces: []string{}, Data: []string{}}
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
-	inventory, err := e.kube.ReadInventory(ctx, e.cfg.Namespace)
-	if err != nil {
-		return nil, err
-	}
-	e.follow(inventory)
-	d.recorded = inventory != nil
-	if d.objects, err = e.ownedObjects(ctx, inventory); err != nil {
+	e.follow()
+	d.recorded = e.inventory != nil
+	var err error
+	if d.objects, err = e.ownedObjects(ctx); err != nil {
 		return nil, err
 	}
 	if d.redis, err = e.ownRelease(ctx, e.cfg.Redis.Namespace, redisRelease); err != nil {
@@ -109,13 +107,13 @@ func names(refs []kube.Ref) []string {
 }
 
 // ownedObjects are the app's objects that are there and ours.
-func (e *Engine) ownedObjects(ctx context.Context, inventory *kube.Inventory) ([]kube.Ref, error) {
+func (e *Engine) ownedObjects(ctx context.Context) ([]kube.Ref, error) {
 	candidates, err := e.defaultRefs()
 	if err != nil {
 		return nil, err
 	}
-	if inventory != nil {
-		for _, ref := range inventory.Refs() {
+	if e.inventory != nil {
+		for _, ref := range e.inventory.Refs() {
 			if !slices.ContainsFunc(candidates, ref.Same) {
 				candidates = append(candidates, ref)
 			}
@@ -161,9 +159,6 @@ func (e *Engine) planData(ctx context.Context, d *Down) error {
 		return err
 	}
 	own := secret != nil && kube.Owned(secret, e.instance())
-	if own {
-		d.data = append(d.data, e.passwordRef())
-	}
 	// Without the Secret, too, data is ours that our release or our namespace holds.
 	if own || d.redis != nil || slices.Contains(d.Namespaces, e.cfg.Redis.Namespace) {
 		claims, err := e.redisClaims(ctx)
@@ -171,6 +166,9 @@ func (e *Engine) planData(ctx context.Context, d *Down) error {
 			return err
 		}
 		d.data = append(d.data, claims...)
+	}
+	if own { // last: without it, nothing says whose the claims are
+		d.data = append(d.data, e.passwordRef())
 	}
 	d.Data = names(d.data)
 	return nil
@@ -304,8 +302,6 @@ func (e *Engine) removeHookLeftovers(ctx context.Context) error {
 		{GroupVersionKind: kube.JobKind, Namespace: ns, Name: admission + "-patch"},
 		{GroupVersionKind: rbac("RoleBinding"), Namespace: ns, Name: admission},
 		{GroupVersionKind: rbac("Role"), Namespace: ns, Name: admission},
-		{GroupVersionKind: rbac("ClusterRoleBinding"), Name: admission},
-		{GroupVersionKind: rbac("ClusterRole"), Name: admission},
 		{GroupVersionKind: schema.GroupVersionKind{Version: "v1", Kind: "ServiceAccount"}, Namespace: ns, Name: admission},
 		{GroupVersionKind: kube.SecretKind, Namespace: ns, Name: admission},
 		{GroupVersionKind: kube.LeaseKind, Namespace: ns, Name: "ingress-nginx-leader"},
@@ -314,7 +310,29 @@ func (e *Engine) removeHookLeftovers(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return e.removeHookRoles(ctx, kube.Ref{GroupVersionKind: rbac("ClusterRoleBinding"), Name: admission}, kube.Ref{GroupVersionKind: rbac("ClusterRole"), Name: admission})
+}
+
+// removeHookRoles deletes the hooks' cluster-wide role if its binding leads to our namespace: somebody
+// else's ingress-nginx has objects of the same names.
+func (e *Engine) removeHookRoles(ctx context.Context, binding, role kube.Ref) error {
+	bound, err := e.kube.Find(ctx, binding)
+	if err != nil || bound == nil {
+		return err
+	}
+	subjects, _, _ := unstructured.NestedSlice(bound.Object, "subjects")
+	ours := slices.ContainsFunc(subjects, func(s any) bool {
+		subject, _ := s.(map[string]any)
+		return subject["namespace"] == e.cfg.Ingress.Namespace
+	})
+	if !ours {
+		return nil
+	}
+	if _, err := e.kube.Delete(ctx, role, ""); err != nil {
+		return err
+	}
+	_, err = e.kube.Delete(ctx, binding, bound.GetUID())
+	return err
 }
 
 func (e *Engine) removeData(ctx context.Context, d *Down) error {
@@ -325,8 +343,11 @@ func (e *Engine) removeData(ctx context.Context, d *Down) error {
 		if _, err := e.kube.Delete(ctx, ref, ""); err != nil {
 			return err
 		}
+		if err := e.awaitGone(ctx, Redis, []kube.Ref{ref}); err != nil {
+			return err
+		}
 	}
-	return e.awaitGone(ctx, Redis, d.data)
+	return nil
 }
 
 // removeNamespaces deletes the namespaces that pwdeploy made, unless they hold something else. The labels
@@ -335,6 +356,10 @@ func (e *Engine) removeNamespaces(ctx context.Context, d *Down, out *DownResult)
 	var going []kube.Ref
 	for _, name := range d.Namespaces {
 		remaining, err := e.foreignContent(ctx, name)
+		if err != nil && ctx.Err() == nil {
+			out.Kept = append(out.Kept, Kept{What: "Namespace " + name, Why: "what it holds can't be read: " + err.Error()})
+			continue
+		}
 		if err != nil {
 			return err
 		}

@@ -204,10 +204,11 @@ func (e *Engine) addresses(ctx context.Context, c controller) []string {
 	if e.target.Profile != config.ProfileLocal {
 		return out
 	}
-	for _, host := range e.nodes.Addresses {
+	nodes := e.nodes.Addresses[:min(len(e.nodes.Addresses), nodesAsked)]
+	for _, host := range nodes {
 		add(host, httpPort)
 	}
-	for _, host := range e.nodes.Addresses {
+	for _, host := range nodes {
 		for i := range services {
 			if port := nodePort(&services[i]); port != 0 {
 				add(host, port)
@@ -216,6 +217,9 @@ func (e *Engine) addresses(ctx context.Context, c controller) []string {
 	}
 	return out
 }
+
+// nodesAsked bounds how many nodes are tried: in a large cluster each leads to the same controller.
+const nodesAsked = 5
 
 func balancerAddresses(obj *unstructured.Unstructured) []string {
 	entries, _, _ := unstructured.NestedSlice(obj.Object, "status", "loadBalancer", "ingress")
@@ -251,27 +255,37 @@ func (e *Engine) tryForward(ctx context.Context, c controller, ask probe) answer
 	if err != nil {
 		return answer{address: name, err: err}
 	}
+	last := answer{address: name, err: errNoController}
 	for i := range pods {
-		if phase, _, _ := unstructured.NestedString(pods[i].Object, "status", "phase"); phase != "Running" {
+		phase, _, _ := unstructured.NestedString(pods[i].Object, "status", "phase")
+		if phase != "Running" || pods[i].GetDeletionTimestamp() != nil {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(ctx, 2*requestTimeout)
-		defer cancel()
-		port, err := e.kube.Forward(ctx, kube.RefOf(&pods[i]), httpPort)
-		if err != nil {
-			return answer{address: name, err: err}
+		last = e.askPod(ctx, &pods[i], ask)
+		last.address = name
+		if last.served != nil {
+			break
 		}
-		a := e.ask(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Forward, ask)
-		a.address = name
-		if a.served != nil {
-			a.served.Pod = pods[i].GetNamespace() + "/" + pods[i].GetName()
-		}
-		return a
 	}
-	return answer{address: name, err: errNoController}
+	return last
 }
 
-var errNoController = errors.New("no pod of the controller is running")
+// askPod asks through a port-forward to this pod.
+func (e *Engine) askPod(ctx context.Context, pod *unstructured.Unstructured, ask probe) answer {
+	ctx, cancel := context.WithTimeout(ctx, 2*requestTimeout)
+	defer cancel()
+	port, err := e.kube.Forward(ctx, kube.RefOf(pod), httpPort)
+	if err != nil {
+		return answer{err: err}
+	}
+	a := e.ask(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Forward, ask)
+	if a.served != nil {
+		a.served.Pod = pod.GetNamespace() + "/" + pod.GetName()
+	}
+	return a
+}
+
+var errNoController = errors.New("no pod of ingress-nginx is running")
 
 // client sends requests for host to address, whatever the host name resolves to, and through no proxy.
 func client(address string) *http.Client {
@@ -302,13 +316,18 @@ func roundTrip(ctx context.Context, address, host string) (time.Duration, error)
 	begin := time.Now()
 	err := expect(ctx, c, http.MethodGet, url, value)
 	took := time.Since(begin)
-	return took, errors.Join(err, expect(ctx, c, http.MethodDelete, url, nil))
+	cleanUp, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+	defer cancel()
+	return took, errors.Join(err, expect(cleanUp, c, http.MethodDelete, url, nil))
 }
+
+// greeting is what the app answers to GET /pw: its contract fixes the text.
+const greeting = "Your redis crud server is running!"
 
 // greet asks for the app's greeting: it changes nothing.
 func greet(ctx context.Context, address, host string) (time.Duration, error) {
 	begin := time.Now()
-	err := expect(ctx, client(address), http.MethodGet, "http://"+host+"/pw", nil)
+	err := expect(ctx, client(address), http.MethodGet, "http://"+host+"/pw", greeting)
 	return time.Since(begin), err
 }
 
@@ -338,7 +357,7 @@ func expect(ctx context.Context, c *http.Client, method, url string, want any) e
 		return err
 	}
 	if !bytes.Equal(bytes.TrimSpace(body), expected) {
-		return fmt.Errorf("%s answered something else than was stored: another service may be there", method)
+		return fmt.Errorf("%s answered something else than the app does: another service may be there", method)
 	}
 	return nil
 }
@@ -370,7 +389,7 @@ func (e *Engine) nextSteps(ctx context.Context, s *Served) []Step {
 		}}
 	case resolvesTo(ctx, e.cfg.Host, host):
 		return []Step{}
-	case e.target.Profile == config.ProfileAWS:
+	case net.ParseIP(address(host)) == nil:
 		return []Step{{
 			Why:     "ExternalDNS makes the DNS record if it runs in the cluster with --source=ingress; otherwise make it yourself",
 			Command: fmt.Sprintf("%s CNAME %s", e.cfg.Host, host),

@@ -52,7 +52,7 @@ func TestRoundTrip(t *testing.T) {
 	}{
 		"served":          {broken: func(string) (int, string) { return 0, "" }},
 		"unavailable":     {broken: func(string) (int, string) { return 503, "" }, want: "POST answered 503"},
-		"somebody else's": {broken: func(string) (int, string) { return 200, "<html>" }, want: "something else than was stored"},
+		"somebody else's": {broken: func(string) (int, string) { return 200, "<html>" }, want: "something else than the app does"},
 		"can't delete": {broken: func(m string) (int, string) {
 			if m == http.MethodDelete {
 				return 500, ""

@@ -38,13 +38,14 @@ type Options struct {
 
 // Engine carries out commands on one cluster.
 type Engine struct {
-	cfg    config.Config
-	target Target
-	nodes  kube.Nodes
-	kube   *kube.Client
-	helm   *helm.Client
-	charts *helm.Store
-	events *emitter
+	cfg       config.Config
+	target    Target
+	nodes     kube.Nodes
+	inventory *kube.Inventory // of the last up; nil if there was none
+	kube      *kube.Client
+	helm      *helm.Client
+	charts    *helm.Store
+	events    *emitter
 }
 
 // Target is the cluster that a command is about to touch.
@@ -77,13 +78,17 @@ func Open(ctx context.Context, cfg config.Config, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	inventory, err := client.ReadInventory(ctx, cfg.Namespace)
+	if err != nil {
+		return nil, err
+	}
 	cacheDir, err := cacheDir(cfg.CacheDir)
 	if err != nil {
 		return nil, err
 	}
 	return &Engine{
-		cfg: cfg, kube: client, nodes: nodes, events: newEmitter(o.Emit),
-		target: targetOf(cfg, client, nodes),
+		cfg: cfg, kube: client, nodes: nodes, inventory: inventory, events: newEmitter(o.Emit),
+		target: targetOf(cfg, client, nodes, inventory),
 		charts: helm.NewStore(cacheDir),
 		helm: helm.NewClient(helm.ClientOptions{
 			Getter:       func(ns string) genericclioptions.RESTClientGetter { return client.Getter(ns) },
@@ -104,16 +109,26 @@ func check(cfg config.Config) error {
 // Target says which cluster the engine works on.
 func (e *Engine) Target() Target { return e.target }
 
-func targetOf(cfg config.Config, client *kube.Client, nodes kube.Nodes) Target {
+func targetOf(cfg config.Config, client *kube.Client, nodes kube.Nodes, inventory *kube.Inventory) Target {
 	t := Target{
 		Context: client.Context, Cluster: client.Cluster, Server: client.Host, Kubernetes: client.Version.GitVersion,
 		Distribution: nodes.Distribution, Profile: cfg.Profile, Namespace: cfg.Namespace,
+	}
+	if t.Profile == "" && inventory != nil {
+		t.Profile = inventory.Settings[settingProfile]
 	}
 	if t.Profile == "" {
 		t.Profile, t.ProfileDetected = profileOf(nodes.Distribution), true
 	}
 	return t
 }
+
+// What the record's settings are named.
+const (
+	settingHost    = "host"
+	settingImage   = "image"
+	settingProfile = "profile"
+)
 
 // profileOf is the profile that suits a distribution. Where nothing is recognized it is the one that
 // needs least of the cluster.
@@ -142,11 +157,11 @@ func (e *Engine) timeout() time.Duration { return time.Duration(e.cfg.Timeout) }
 
 // follow makes the engine look where the last run put things, whatever the configuration at hand says:
 // status and down are often run without the file or the flags that up had.
-func (e *Engine) follow(inventory *kube.Inventory) {
-	if inventory == nil {
+func (e *Engine) follow() {
+	if e.inventory == nil {
 		return
 	}
-	for _, r := range inventory.Releases {
+	for _, r := range e.inventory.Releases {
 		switch r.Name {
 		case redisRelease:
 			e.cfg.Redis.Namespace = r.Namespace
@@ -154,10 +169,10 @@ func (e *Engine) follow(inventory *kube.Inventory) {
 			e.cfg.Ingress.Namespace = r.Namespace
 		}
 	}
-	if host := inventory.Settings["host"]; host != "" {
+	if host := e.inventory.Settings[settingHost]; host != "" {
 		e.cfg.Host = host
 	}
-	if inventory.IngressClass != "" {
-		e.cfg.Ingress.ClassName = inventory.IngressClass
+	if e.inventory.IngressClass != "" {
+		e.cfg.Ingress.ClassName = e.inventory.IngressClass
 	}
 }

@@ -8,6 +8,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/pwdeploy/pwdeploy/internal/config"
 	"github.com/pwdeploy/pwdeploy/internal/helm"
 	"github.com/pwdeploy/pwdeploy/internal/kube"
 )
@@ -95,15 +96,21 @@ func checkClass(classes []unstructured.Unstructured, own controller) error {
 
 func (e *Engine) foreignController(ctx context.Context, class *unstructured.Unstructured) (controller, error) {
 	c := controller{class: class.GetName(), namespace: class.GetAnnotations()[helmReleaseNamespace], foreign: true}
-	pods, err := e.kube.List(ctx, kube.Ref{GroupVersionKind: kube.PodKind}, controllerPods)
-	if err != nil && !apierrors.IsForbidden(err) {
-		return controller{}, err
+	name, _, _ := unstructured.NestedString(class.Object, "spec", "controller")
+	if c.namespace == "" && name == nginxController {
+		pods, err := e.kube.List(ctx, kube.Ref{GroupVersionKind: kube.PodKind}, controllerPods)
+		if err != nil && !apierrors.IsForbidden(err) {
+			return controller{}, err
+		}
+		if len(pods) > 0 {
+			c.namespace = pods[0].GetNamespace()
+		}
 	}
-	if c.namespace == "" && len(pods) > 0 {
-		c.namespace = pods[0].GetNamespace()
+	if c.namespace != "" {
+		return c, nil
 	}
-	if c.namespace == "" {
-		c.namespace = e.cfg.Ingress.Namespace
+	c.namespace = e.cfg.Ingress.Namespace
+	if c.namespace == config.Default().Ingress.Namespace {
 		e.events.warn(Ingress, fmt.Sprintf("class %s is served by somebody else's controller in an unknown namespace: set ingress.namespace to it, or the app's NetworkPolicy keeps it out", c.class))
 	}
 	return c, nil
@@ -148,7 +155,7 @@ const (
 // awaitWebhook returns when the API server, and with it every admission webhook for Ingresses, takes the
 // app's Ingress. It asks by a dry run, the only proof that the whole way works: readiness, CA bundle and
 // endpoints can all be there while the API server still can't reach the webhook (ingress-nginx#5401).
-func (e *Engine) awaitWebhook(ctx context.Context, ingress *unstructured.Unstructured) error {
+func (e *Engine) awaitWebhook(ctx, waitCtx context.Context, ingress *unstructured.Unstructured) error {
 	for wait := webhookFirstPause; ; wait = min(2*wait, webhookLastPause) {
 		err := e.kube.DryRun(ctx, ingress)
 		if err == nil || !webhookMayRecover(err) {
@@ -158,7 +165,10 @@ func (e *Engine) awaitWebhook(ctx context.Context, ingress *unstructured.Unstruc
 			e.events.progress(App, "the Ingress waits for the controller's admission webhook")
 		}
 		select {
-		case <-ctx.Done():
+		case <-waitCtx.Done():
+			if ctx.Err() == nil {
+				return errGivenUp
+			}
 			return &WebhookError{Ref: kube.RefOf(ingress), Err: err}
 		case <-time.After(wait):
 		}

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/pwdeploy/pwdeploy/internal/config"
 	"github.com/pwdeploy/pwdeploy/internal/helm"
@@ -16,7 +17,6 @@ import (
 
 // plan is what up will do. Making it changes nothing; all that can be known to fail fails here.
 type plan struct {
-	inventory  *kube.Inventory // of the last run; nil if there was none
 	controller controller
 	namespaces []namespacePlan
 	redis      releasePlan
@@ -44,6 +44,9 @@ func (p appPlan) all() []*unstructured.Unstructured {
 
 // makePlan reads the cluster and fetches the charts, side by side.
 func (e *Engine) makePlan(ctx context.Context) (*plan, error) {
+	if err := e.checkMoved(); err != nil {
+		return nil, err
+	}
 	p := &plan{}
 	var redisChart, ingressChart *helm.Chart
 	group, ctx2 := errgroup.WithContext(ctx)
@@ -57,12 +60,6 @@ func (e *Engine) makePlan(ctx context.Context) (*plan, error) {
 		}
 		ingressChart, err = e.fetch(ctx2, Ingress, source(helm.DefaultIngressNginx(), e.cfg.Ingress.Chart))
 		return err
-	})
-	group.Go(func() (err error) {
-		if p.inventory, err = e.kube.ReadInventory(ctx2, e.cfg.Namespace); err != nil {
-			return err
-		}
-		return e.checkMoved(p.inventory)
 	})
 	group.Go(func() error { return e.checkPassword(ctx2) })
 	if err := group.Wait(); err != nil {
@@ -90,12 +87,29 @@ func (e *MovedError) Hint() string {
 	return fmt.Sprintf("set its namespace back to %s, or run pwdeploy down first", e.From)
 }
 
-func (e *Engine) checkMoved(inventory *kube.Inventory) error {
-	if inventory == nil {
+// ProfileError says that the deployment was made with another profile. What differs between them, Redis'
+// volumes and the load balancer's class, can't be changed in place.
+type ProfileError struct{ Was, Wanted string }
+
+func (e *ProfileError) Error() string {
+	return fmt.Sprintf("the deployment has profile %s, and the configuration names %s", e.Was, e.Wanted)
+}
+
+// Hint says what to do.
+func (e *ProfileError) Hint() string {
+	return fmt.Sprintf("leave the profile at %s, or run pwdeploy down first", e.Was)
+}
+
+// checkMoved refuses what an up can't change on a deployment that is there.
+func (e *Engine) checkMoved() error {
+	if e.inventory == nil {
 		return nil
 	}
+	if was := e.inventory.Settings[settingProfile]; was != "" && was != e.target.Profile {
+		return &ProfileError{Was: was, Wanted: e.target.Profile}
+	}
 	wanted := map[string]string{redisRelease: e.cfg.Redis.Namespace, ingressRelease: e.cfg.Ingress.Namespace}
-	for _, r := range inventory.Releases {
+	for _, r := range e.inventory.Releases {
 		if to, ok := wanted[r.Name]; ok && to != r.Namespace {
 			return &MovedError{Release: r.Name, From: r.Namespace, To: to}
 		}
@@ -257,17 +271,46 @@ func (e *Engine) accessFor(ctx context.Context, p *plan) ([]kube.Access, error) 
 		return nil
 	}
 	err := add(append(p.app.all(), p.app.namespace), "", "get", "create", "patch")
+	beside, besideErr := e.accessBeside(p)
+	err = errors.Join(err, besideErr)
+	all = append(all, beside...)
 	for _, rp := range p.releases() {
 		objs, renderErr := e.helm.Template(ctx, rp.spec)
 		err = errors.Join(err, renderErr, add(objs, rp.spec.Namespace, "get", "create", "patch"))
 		secrets, accessErr := e.kube.AccessTo(kube.SecretKind, rp.spec.Namespace, "get", "list", "create", "update", "delete")
 		err = errors.Join(err, accessErr)
 		all = append(all, secrets...)
-		pods, accessErr := e.kube.AccessTo(kube.PodKind, rp.spec.Namespace, "list", "watch")
-		err = errors.Join(err, accessErr)
-		all = append(all, pods...)
 	}
 	return all, err
+}
+
+// accessBeside lists what the run does beside applying: the record, the passwords, waiting, pulling again,
+// pruning.
+func (e *Engine) accessBeside(p *plan) ([]kube.Access, error) {
+	var all []kube.Access
+	var errs []error
+	add := func(kind schema.GroupVersionKind, namespace string, verbs ...string) {
+		access, err := e.kube.AccessTo(kind, namespace, verbs...)
+		all, errs = append(all, access...), append(errs, err)
+	}
+	add(kube.SecretKind, e.cfg.Namespace, "get", "create", "update", "patch")
+	add(kube.SecretKind, e.cfg.Redis.Namespace, "get", "list", "create")
+	add(kube.PodKind, e.cfg.Namespace, "delete")
+	if e.inventory != nil {
+		for _, ref := range e.inventory.Refs() {
+			add(ref.GroupVersionKind, ref.Namespace, "delete")
+		}
+	}
+	namespaces := []string{e.cfg.Namespace, e.cfg.Redis.Namespace}
+	if !p.controller.foreign {
+		namespaces = append(namespaces, e.cfg.Ingress.Namespace)
+	}
+	for _, namespace := range namespaces {
+		for _, kind := range kube.WatchedKinds() {
+			add(kind, namespace, "list", "watch")
+		}
+	}
+	return all, errors.Join(errs...)
 }
 
 // releases gives the releases that have to be changed.
@@ -286,7 +329,7 @@ func (p *plan) releases() []releasePlan {
 func (e *Engine) checkForeign(ctx context.Context, p *plan) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(8)
-	for _, o := range p.app.all() {
+	for _, o := range append(p.app.all(), e.appPassword(nil)) {
 		group.Go(func() error {
 			obj, err := e.kube.Find(ctx, kube.RefOf(o))
 			if err != nil || obj == nil || kube.Owned(obj, e.instance()) {

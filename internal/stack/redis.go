@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -54,6 +53,9 @@ func (e *Engine) checkPassword(ctx context.Context) error {
 	if err != nil || secret != nil {
 		return err
 	}
+	if copied, err := e.copiedPassword(ctx); err != nil || copied != nil {
+		return err
+	}
 	claims, err := e.redisClaims(ctx)
 	if err != nil || len(claims) == 0 {
 		return err
@@ -77,26 +79,44 @@ func (e *Engine) redisClaims(ctx context.Context) ([]kube.Ref, error) {
 	return refs, err
 }
 
+// copiedPassword is the app's copy of the password, or nil. It is as good as the original where somebody
+// deleted that.
+func (e *Engine) copiedPassword(ctx context.Context) ([]byte, error) {
+	copied, err := e.kube.Find(ctx, kube.RefOf(e.appPassword(nil)))
+	if err != nil || copied == nil || !kube.Owned(copied, e.instance()) {
+		return nil, err
+	}
+	return secretValue(copied, manifests.PasswordKey)
+}
+
+// secretValue reads a key of a Secret, which must have it.
+func secretValue(secret *unstructured.Unstructured, key string) ([]byte, error) {
+	encoded, _, _ := unstructured.NestedString(secret.Object, "data", key)
+	value, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil || len(value) == 0 {
+		return nil, fmt.Errorf("%s: it holds no %s", kube.RefOf(secret), key)
+	}
+	return value, nil
+}
+
 // ensurePassword makes the password once and returns it. A password that is there is never changed.
 func (e *Engine) ensurePassword(ctx context.Context) ([]byte, error) {
-	password, err := newPassword()
+	password, err := e.copiedPassword(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if password == nil {
+		if password, err = newPassword(); err != nil {
+			return nil, err
+		}
 	}
 	secret := e.secret(e.passwordRef(), redisPasswordKey, password)
 	stored, _, err := e.kube.Create(ctx, secret)
 	if err != nil {
 		return nil, err
 	}
-	encoded, _, _ := unstructured.NestedString(stored.Object, "data", redisPasswordKey)
-	password, err = base64.StdEncoding.DecodeString(encoded)
-	if err != nil || len(password) == 0 {
-		return nil, fmt.Errorf("%s: %w", e.passwordRef(), errNoPassword)
-	}
-	return password, nil
+	return secretValue(stored, redisPasswordKey)
 }
-
-var errNoPassword = errors.New("it holds no " + redisPasswordKey)
 
 // passwordBytes is the entropy of the password; in base64url it has no character that a shell, a URL or
 // redis.conf could take for something else.

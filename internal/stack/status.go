@@ -54,11 +54,7 @@ type ObjectStatus struct {
 func (e *Engine) Status(ctx context.Context) (*StatusResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
-	inventory, err := e.kube.ReadInventory(ctx, e.cfg.Namespace)
-	if err != nil {
-		return nil, err
-	}
-	e.follow(inventory)
+	e.follow()
 	found, err := e.findController(ctx)
 	if err != nil {
 		return nil, err
@@ -68,8 +64,8 @@ func (e *Engine) Status(ctx context.Context) (*StatusResult, error) {
 			return e.releaseStatus(ctx, Redis, e.cfg.Redis.Namespace, redisRelease)
 		},
 		func() (ComponentStatus, error) { return e.controllerStatus(ctx, found) },
-		func() (ComponentStatus, error) { return e.appStatus(ctx, inventory) },
-		func() (ComponentStatus, error) { return e.endpointStatus(ctx, inventory, found) },
+		func() (ComponentStatus, error) { return e.appStatus(ctx) },
+		func() (ComponentStatus, error) { return e.endpointStatus(ctx, found) },
 	}
 	components := make([]ComponentStatus, len(reads))
 	var group errgroup.Group
@@ -82,11 +78,11 @@ func (e *Engine) Status(ctx context.Context) (*StatusResult, error) {
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	return e.summarize(inventory, components), nil
+	return e.summarize(components), nil
 }
 
-func (e *Engine) summarize(inventory *kube.Inventory, components []ComponentStatus) *StatusResult {
-	out := &StatusResult{Target: e.target, Host: e.cfg.Host, Healthy: true, Deployed: inventory != nil, Components: components}
+func (e *Engine) summarize(components []ComponentStatus) *StatusResult {
+	out := &StatusResult{Target: e.target, Host: e.cfg.Host, Healthy: true, Deployed: e.inventory != nil, Components: components}
 	for _, c := range components {
 		out.Healthy = out.Healthy && c.Ready
 		if c.served != nil {
@@ -185,20 +181,20 @@ func (e *Engine) controllerStatus(ctx context.Context, c controller) (ComponentS
 	return out, nil
 }
 
-func (e *Engine) appStatus(ctx context.Context, inventory *kube.Inventory) (ComponentStatus, error) {
+func (e *Engine) appStatus(ctx context.Context) (ComponentStatus, error) {
 	out := ComponentStatus{Name: App, Message: messageNotInstalled}
-	if inventory == nil {
+	if e.inventory == nil {
 		return out, nil
 	}
-	states := inventory.Refs()
+	states := e.inventory.Refs()
 	if err := e.assess(ctx, &out, states); err != nil {
 		return out, err
 	}
-	out.Version = inventory.Settings["image"]
+	out.Version = e.inventory.Settings[settingImage]
 	if deployment, err := e.kube.Find(ctx, kube.Ref{GroupVersionKind: kube.DeploymentKind, Namespace: e.cfg.Namespace, Name: manifests.AppName}); err == nil && deployment != nil {
 		out.Version = kube.FirstImage(deployment)
 	}
-	if !inventory.Complete && out.Ready {
+	if !e.inventory.Complete && out.Ready {
 		out.Ready, out.Message = false, messageNotReady
 		out.Reason, out.Hint = "the last pwdeploy up did not come to its end", "run pwdeploy up again"
 	}
@@ -206,9 +202,9 @@ func (e *Engine) appStatus(ctx context.Context, inventory *kube.Inventory) (Comp
 }
 
 // endpointStatus asks the app for its greeting through the ingress.
-func (e *Engine) endpointStatus(ctx context.Context, inventory *kube.Inventory, c controller) (ComponentStatus, error) {
+func (e *Engine) endpointStatus(ctx context.Context, c controller) (ComponentStatus, error) {
 	out := ComponentStatus{Name: Endpoint, Message: "not served"}
-	if inventory == nil {
+	if e.inventory == nil {
 		return out, nil
 	}
 	answers := e.tryDirect(ctx, c, greet)

@@ -69,7 +69,7 @@ func (e *UpError) Unwrap() []error {
 }
 
 // Up makes the deployment what the configuration says, waits until it is ready and proves it by a
-// request. It can be cut off at any moment and run again.
+// request. It can be interrupted and run again; a release on which Helm was killed is a *helm.PendingError then.
 func (e *Engine) Up(ctx context.Context) (*UpResult, error) {
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
@@ -132,14 +132,14 @@ func (r *run) prepare(ctx context.Context) error {
 // upToDate reports whether the last run was complete and recorded just what this one will: then nothing
 // new has to be recorded before the first change.
 func (r *run) upToDate() bool {
-	return r.plan.inventory != nil && r.plan.inventory.Complete && len(r.plan.releases()) == 0 && r.plan.inventory.Same(r.record)
+	return r.inventory != nil && r.inventory.Complete && len(r.plan.releases()) == 0 && r.inventory.Same(r.record)
 }
 
 // inventoryBefore is what was recorded and what is about to be made.
 func (r *run) inventoryBefore() *kube.Inventory {
 	record := &kube.Inventory{}
-	if r.plan.inventory != nil {
-		record.Objects = slices.Clone(r.plan.inventory.Objects)
+	if r.inventory != nil {
+		record.Objects = slices.Clone(r.inventory.Objects)
 	}
 	record.AddObjects(r.refs())
 	r.describe(record)
@@ -153,13 +153,11 @@ func (r *run) refs() []kube.Ref {
 }
 
 func (r *run) describe(record *kube.Inventory) {
-	record.Settings = map[string]string{"host": r.cfg.Host, "image": r.cfg.Image, "profile": r.target.Profile}
+	record.Settings = map[string]string{settingHost: r.cfg.Host, settingImage: r.cfg.Image, settingProfile: r.target.Profile}
 	record.IngressClass = r.plan.controller.class
-	record.Namespaces = []string{r.cfg.Namespace, r.cfg.Redis.Namespace}
 	record.Releases = []kube.InventoryChart{releaseRecord(r.plan.redis)}
 	if r.plan.ingress != nil {
 		record.Releases = append(record.Releases, releaseRecord(*r.plan.ingress))
-		record.Namespaces = append(record.Namespaces, r.cfg.Ingress.Namespace)
 	}
 }
 
@@ -360,13 +358,7 @@ func (r *run) upApp(ctx, waitCtx context.Context, controllerReady <-chan struct{
 	if err := r.retryPulls(ctx); err != nil {
 		return err
 	}
-	routed := make(chan error, 1)
-	go func() { routed <- r.applyIngress(ctx, waitCtx, controllerReady, &changes) }()
-	err = r.wait(ctx, waitCtx, App, kube.RefsOf(r.plan.app.objects))
-	if routeErr := <-routed; err == nil {
-		err = routeErr
-	}
-	if err != nil {
+	if err := r.rollOut(ctx, waitCtx, controllerReady, &changes); err != nil {
 		return err
 	}
 	action := "unchanged"
@@ -377,6 +369,30 @@ func (r *run) upApp(ctx, waitCtx context.Context, controllerReady <-chan struct{
 	r.note(App, action, r.cfg.Image)
 	r.events.done(App, fmt.Sprintf("ready, %s with %d replicas, %s", r.cfg.Image, r.cfg.Replicas, summary(changes)))
 	return nil
+}
+
+// rollOut waits for the pods and applies the Ingress, side by side. Where one of them fails, the other is no
+// longer waited for.
+func (r *run) rollOut(ctx, waitCtx context.Context, controllerReady <-chan struct{}, changes *[]kube.Change) error {
+	waitCtx, giveUp := context.WithCancel(waitCtx)
+	defer giveUp()
+	routed := make(chan error, 1)
+	go func() {
+		err := r.applyIngress(ctx, waitCtx, controllerReady, changes)
+		if err != nil {
+			giveUp()
+		}
+		routed <- err
+	}()
+	err := r.wait(ctx, waitCtx, App, kube.RefsOf(r.plan.app.objects))
+	if err != nil {
+		giveUp()
+	}
+	routeErr := <-routed
+	if err == nil || errors.Is(err, errGivenUp) && routeErr != nil {
+		return routeErr
+	}
+	return err
 }
 
 // retryPulls does not leave it to the kubelet's patience when an image is tried again.
@@ -396,7 +412,7 @@ func (r *run) applyIngress(ctx, waitCtx context.Context, controllerReady <-chan 
 		return errGivenUp
 	case <-controllerReady:
 	}
-	if err := r.awaitWebhook(ctx, r.plan.app.ingress); err != nil {
+	if err := r.awaitWebhook(ctx, waitCtx, r.plan.app.ingress); err != nil {
 		return err
 	}
 	change, err := r.kube.Apply(ctx, r.plan.app.ingress, r.instance())
@@ -442,7 +458,7 @@ func (r *run) recordAfter(ctx context.Context) error {
 	record := &kube.Inventory{Complete: true}
 	record.AddObjects(r.refs())
 	r.describe(record)
-	if r.upToDate() && r.plan.inventory.Same(record) {
+	if r.upToDate() && r.inventory.Same(record) {
 		return nil
 	}
 	return r.kube.WriteInventory(ctx, r.cfg.Namespace, record)
@@ -451,12 +467,12 @@ func (r *run) recordAfter(ctx context.Context) error {
 // prune deletes objects that an earlier run recorded and this one no longer wants, if they are still ours:
 // ConfigMaps of older contents, for one. It comes after the rollout, which may still need them.
 func (r *run) prune(ctx context.Context) error {
-	if r.plan.inventory == nil {
+	if r.inventory == nil {
 		return nil
 	}
 	wanted := r.refs()
 	var stale []kube.Ref
-	for _, ref := range r.plan.inventory.Refs() {
+	for _, ref := range r.inventory.Refs() {
 		if !slices.ContainsFunc(wanted, ref.Same) {
 			stale = append(stale, ref)
 		}

@@ -126,6 +126,10 @@ func (l *live) Handle(e stack.Event) {
 	if e.Kind == stack.Warning {
 		l.erase()
 		fmt.Fprintln(l.out, line(l.style, sign(l.style, e.Kind), e))
+	} else if e.Kind == stack.Problem && e.Hint != "" {
+		l.erase()
+		(&plain{w: l.out, style: l.style}).Handle(e)
+		l.latest[e.Component] = e
 	} else {
 		l.latest[e.Component] = e
 	}

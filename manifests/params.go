@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 
 	"github.com/distribution/reference"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -75,8 +76,12 @@ func parseImage(image string) (types.Image, error) {
 		return types.Image{}, &ParamError{Param: "image", Value: image, Want: fmt.Sprintf("%s (%v)", wantImage, why)}
 	}
 	// Refuses what the grammar alone lets pass, such as a bare image ID.
-	if _, err := reference.ParseNormalizedNamed(image); err != nil {
+	full, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
 		return failed(err)
+	}
+	if isMisspeltRegistry(reference.Domain(full)) {
+		return failed(errUpperCase)
 	}
 	parsed, err := reference.Parse(image)
 	if err != nil {
@@ -87,6 +92,14 @@ func parseImage(image string) (types.Image, error) {
 		return failed(reference.ErrNameEmpty)
 	}
 	return kustomizeImage(named), nil
+}
+
+var errUpperCase = errors.New("repository name must be lower case")
+
+// isMisspeltRegistry tells a first part that the grammar takes for a registry only because of its capitals: kubelets
+// refuse such a name.
+func isMisspeltRegistry(domain string) bool {
+	return !strings.ContainsAny(domain, ".:") && domain != strings.ToLower(domain)
 }
 
 func kustomizeImage(named reference.Named) types.Image {

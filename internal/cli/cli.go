@@ -56,7 +56,7 @@ type flags struct {
 // Run carries out one command line and returns the exit code.
 func Run(ctx context.Context, args []string, s Streams, b Build) int {
 	a := &app{Streams: s, build: b, style: ui.NewStyle(s.Err, s.getenv), flags: flags{values: map[string]*string{}}}
-	root := a.rootCommand()
+	root := a.rootCommand() //nolint:contextcheck // commands take theirs from cobra, which ExecuteContext gives it to
 	root.SetArgs(args)
 	root.SetIn(s.In)
 	root.SetOut(s.Out)
@@ -77,8 +77,8 @@ and proves it by a request. Each command can be run again at any time.`,
   pwdeploy status                    # what is there, and how it is
   pwdeploy down                      # take it away; Redis' data stays`,
 		SilenceErrors: true, SilenceUsage: true,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Version: a.build.Version,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRun: func(*cobra.Command, []string) {
 			a.parsed = true
 		},

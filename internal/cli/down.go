@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"strings"
 
@@ -54,9 +55,9 @@ func (a *app) down(cmd *cobra.Command, f downFlags) error {
 		})
 	}
 	ui.DownPlan(a.Err, a.style, planned)
-	if !f.yes && !a.confirm() {
+	if !f.yes && !a.confirm(cmd.Context()) {
 		fmt.Fprintln(a.Err, "Nothing was deleted.")
-		return nil
+		return cmd.Context().Err()
 	}
 	result, err := engine.Down(cmd.Context(), planned)
 	progress.Close()
@@ -66,16 +67,22 @@ func (a *app) down(cmd *cobra.Command, f downFlags) error {
 	return a.print(result, func() { ui.Down(a.Out, ui.NewStyle(a.Out, a.getenv), result) })
 }
 
-// confirm asks; anything but yes means no.
-func (a *app) confirm() bool {
+// confirm asks; anything but yes means no, an interruption too.
+func (a *app) confirm(ctx context.Context) bool {
 	fmt.Fprint(a.Err, "Go ahead? [y/N] ")
-	answer, err := bufio.NewReader(a.In).ReadString('\n')
-	if err != nil {
+	answered := make(chan string, 1)
+	go func() { // ends with the process: a terminal can't be asked to stop being read
+		answer, err := bufio.NewReader(a.In).ReadString('\n')
+		if err != nil {
+			fmt.Fprintln(a.Err)
+		}
+		answered <- strings.ToLower(strings.TrimSpace(answer))
+	}()
+	select {
+	case <-ctx.Done():
 		fmt.Fprintln(a.Err)
+		return false
+	case answer := <-answered:
+		return answer == "y" || answer == "yes"
 	}
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return true
-	}
-	return false
 }

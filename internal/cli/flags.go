@@ -62,6 +62,8 @@ func (a *app) completions(root *cobra.Command) {
 		"output":    fixed(outputText, outputJSON, outputYAML),
 		"log-level": fixed("debug", "info", "warn", "error"),
 		"context":   a.completeContexts,
+		"namespace": cobra.NoFileCompletions,
+		"timeout":   cobra.NoFileCompletions,
 	} {
 		if err := root.RegisterFlagCompletionFunc(flag, complete); err != nil {
 			panic(err) // a flag that does not exist: a mistake in this file

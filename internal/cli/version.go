@@ -11,12 +11,19 @@ import (
 
 // versionResult is what pwdeploy is made of, and what it installs unless told otherwise.
 type versionResult struct {
-	Version  string        `json:"version"`
-	Commit   string        `json:"commit,omitempty"`
-	Date     string        `json:"date,omitempty"`
-	Go       string        `json:"go"`
-	Platform string        `json:"platform"`
-	Charts   []helm.Source `json:"charts"`
+	Version  string     `json:"version"`
+	Commit   string     `json:"commit,omitempty"`
+	Date     string     `json:"date,omitempty"`
+	Go       string     `json:"go"`
+	Platform string     `json:"platform"`
+	Charts   []chartPin `json:"charts"`
+}
+
+// chartPin is where a chart comes from, and what must arrive.
+type chartPin struct {
+	Ref     string `json:"ref"`
+	Version string `json:"version"`
+	Digest  string `json:"digest,omitempty"`
 }
 
 func (a *app) versionCommand() *cobra.Command {
@@ -31,7 +38,7 @@ func (a *app) versionCommand() *cobra.Command {
 			v := versionResult{
 				Version: a.build.Version, Commit: a.build.Commit, Date: a.build.Date, Go: runtime.Version(),
 				Platform: runtime.GOOS + "/" + runtime.GOARCH,
-				Charts:   []helm.Source{helm.DefaultRedis(), helm.DefaultIngressNginx()},
+				Charts:   []chartPin{chartPin(helm.DefaultRedis()), chartPin(helm.DefaultIngressNginx())},
 			}
 			return a.print(v, func() { a.printVersion(v) })
 		},
@@ -45,6 +52,6 @@ func (a *app) printVersion(v versionResult) {
 	}
 	fmt.Fprintf(a.Out, ", %s, %s\n", v.Go, v.Platform)
 	for _, c := range v.Charts {
-		fmt.Fprintf(a.Out, "chart %s\n", c)
+		fmt.Fprintf(a.Out, "chart %s\n", helm.Source(c))
 	}
 }

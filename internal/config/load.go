@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -55,10 +56,10 @@ func Load(src Sources) (cfg Config, warnings []string, err error) {
 			err = errors.Join(err, apply(&cfg, s, "--"+s.Flag, v))
 		}
 	}
-	if err != nil {
+	if err = errors.Join(err, cfg.validate(where)); err != nil {
 		return Config{}, warnings, err
 	}
-	return cfg, warnings, cfg.validate(where)
+	return cfg, warnings, nil
 }
 
 func apply(cfg *Config, s Setting, where, value string) error {
@@ -150,11 +151,32 @@ func yamlError(path string, err error) error {
 		}
 		e.Detail = located.GetMessage()
 	}
+	var wrongType *yaml.TypeError
+	if errors.As(err, &wrongType) {
+		e.Detail = fmt.Sprintf("want %s, not %s", kindName(wrongType.DstType), kindName(wrongType.SrcType))
+	}
 	var unknown *yaml.UnknownFieldError
 	if errors.As(err, &unknown) {
 		e.Advice = "the README lists the keys; they are case-sensitive"
 	}
 	return e
+}
+
+// kindName words a type as people who write YAML do.
+func kindName(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String:
+		return "a text"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int64, reflect.Uint64, reflect.Float64:
+		return "a number"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Map, reflect.Struct:
+		return "a group of keys"
+	}
+	return t.String()
 }
 
 // resolvePaths makes paths in the file relative to the file, as readers of it expect, not to where the
@@ -168,8 +190,10 @@ func (c *Config) resolvePaths(dir string) {
 			chart.Values[i] = relativeTo(dir, v)
 		}
 	}
-	if c.Kubeconfig != "" {
-		c.Kubeconfig = relativeTo(dir, c.Kubeconfig)
+	for _, path := range []*string{&c.Kubeconfig, &c.CacheDir} {
+		if *path != "" {
+			*path = relativeTo(dir, *path)
+		}
 	}
 }
 

@@ -41,15 +41,17 @@ func (c *Config) validate(where origins) error {
 	if c.Timeout <= 0 {
 		bad("timeout", "must be more than zero")
 	}
-	if c.Replicas < 0 {
-		bad("replicas", "must not be negative")
+	if c.Replicas < 1 {
+		bad("replicas", "must be at least 1: pwdeploy down is what takes the app away")
 	}
 	if err := new(slog.Level).UnmarshalText([]byte(c.LogLevel)); err != nil {
 		bad("logLevel", "%q is not a level: use debug, info, warn or error", c.LogLevel)
 	}
-	for path, name := range map[string]string{"namespace": c.Namespace, "redis.namespace": c.Redis.Namespace, "ingress.namespace": c.Ingress.Namespace} {
-		if problems := validation.IsDNS1123Label(name); len(problems) > 0 {
-			bad(path, "%q is not a namespace: %s", name, strings.Join(problems, "; "))
+	for _, ns := range []struct{ path, name string }{
+		{"namespace", c.Namespace}, {"redis.namespace", c.Redis.Namespace}, {"ingress.namespace", c.Ingress.Namespace},
+	} {
+		if problems := validation.IsDNS1123Label(ns.name); len(problems) > 0 {
+			bad(ns.path, "%q is not a namespace: %s", ns.name, strings.Join(problems, "; "))
 		}
 	}
 	if problems := validation.IsDNS1123Subdomain(c.Ingress.ClassName); len(problems) > 0 {

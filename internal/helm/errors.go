@@ -3,6 +3,7 @@ package helm
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // ErrReleaseNotFound says that there is no release of that name in that namespace.
@@ -74,6 +75,9 @@ func (e *ForeignReleaseError) Error() string {
 
 // Hint says what to do.
 func (e *ForeignReleaseError) Hint() string {
+	if e.Release.Instance != "" {
+		return fmt.Sprintf("give this deployment a namespace of its own for it (%s.namespace in pwdeploy.yaml)", strings.TrimSuffix(e.Release.Name, "-nginx"))
+	}
 	return fmt.Sprintf("helm -n %s status %s shows it; uninstall it if it is no longer needed", e.Release.Namespace, e.Release.Name)
 }
 

@@ -62,7 +62,7 @@ func Owned(obj metav1.Object, instance string) bool {
 
 // resource gives the client of the object's kind, in its namespace where it has one.
 func (c *Client) resource(ref Ref) (dynamic.ResourceInterface, error) {
-	mapping, err := c.mapper.RESTMapping(ref.GroupKind(), ref.GroupVersionKind.Version)
+	mapping, err := c.mapper.RESTMapping(ref.GroupKind(), ref.Version)
 	if err != nil {
 		return nil, fmt.Errorf("%s: the cluster does not know this kind: %w", ref, err)
 	}

@@ -141,7 +141,7 @@ func noConfig(err error, contextName string) *ConnectError {
 	e := &ConnectError{Context: contextName, Err: err}
 	switch {
 	case clientcmd.IsEmptyConfig(err), errors.Is(err, rest.ErrNotInCluster):
-		e.Problem, e.Err = "no cluster is configured", nil
+		e.Problem, e.Err = "no cluster is configured in "+strings.Join(clientcmd.NewDefaultClientConfigLoadingRules().GetLoadingPrecedence(), ", "), nil
 		e.Advice = "create one (minikube start, kind create cluster, aws eks update-kubeconfig) or name a kubeconfig with --kubeconfig"
 	case errors.Is(err, fs.ErrNotExist):
 		e.Problem, e.Advice = "the kubeconfig can't be read", "check the path given with --kubeconfig or KUBECONFIG"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -50,7 +51,17 @@ func (c *Client) Nodes(ctx context.Context) (Nodes, error) {
 	if out.Distribution == "" {
 		out.Distribution = distributionOfHost(c.Host)
 	}
+	if out.Distribution == "eks" && c.serves("eks.amazonaws.com") {
+		out.Distribution = "eks-auto"
+	}
 	return out, nil
+}
+
+// serves reports whether the cluster has an API group. EKS Auto Mode brings its NodeClasses even while it
+// has no node.
+func (c *Client) serves(group string) bool {
+	groups, err := c.cached.ServerGroups()
+	return err == nil && slices.ContainsFunc(groups.Groups, func(g metav1.APIGroup) bool { return g.Name == group })
 }
 
 func nodeReady(node *corev1.Node) bool {

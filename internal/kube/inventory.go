@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -59,7 +60,7 @@ type InventoryChart struct {
 // AddObjects records refs that are not recorded yet.
 func (inv *Inventory) AddObjects(refs []Ref) {
 	for _, r := range refs {
-		o := InventoryObject{Group: r.Group, Version: r.GroupVersionKind.Version, Kind: r.Kind, Namespace: r.Namespace, Name: r.Name}
+		o := InventoryObject{Group: r.Group, Version: r.Version, Kind: r.Kind, Namespace: r.Namespace, Name: r.Name}
 		if !slices.Contains(inv.Objects, o) {
 			inv.Objects = append(inv.Objects, o)
 		}
@@ -76,6 +77,13 @@ func (inv *Inventory) Refs() []Ref {
 		})
 	}
 	return refs
+}
+
+// Same reports whether both record the same, whenever it was written and whether the run came to its end.
+func (inv *Inventory) Same(o *Inventory) bool {
+	a, b := *inv, *o
+	a.UpdatedAt, a.Complete, a.Version = b.UpdatedAt, b.Complete, b.Version
+	return equality.Semantic.DeepEqual(a, b)
 }
 
 func inventoryRef(namespace string) Ref {
@@ -118,6 +126,9 @@ func (c *Client) WriteInventory(ctx context.Context, namespace string, inv *Inve
 	_, err = secrets.Update(ctx, secret, metav1.UpdateOptions{FieldManager: FieldManager})
 	if apierrors.IsNotFound(err) {
 		_, err = secrets.Create(ctx, secret, metav1.CreateOptions{FieldManager: FieldManager})
+	}
+	if apierrors.IsAlreadyExists(err) { // made between the two by another run
+		_, err = secrets.Update(ctx, secret, metav1.UpdateOptions{FieldManager: FieldManager})
 	}
 	if err != nil {
 		return failed(inventoryRef(namespace), err)

@@ -145,7 +145,7 @@ func (w *watcher) watch(ctx context.Context, kind schema.GroupVersionKind, names
 	return nil
 }
 
-// OnAdd, OnUpdate and OnDelete implement cache.ResourceEventHandler: they only say that there is news.
+// OnAdd implements cache.ResourceEventHandler. As the others, it only says that there is news.
 func (w *watcher) OnAdd(any, bool) { w.notify() }
 
 // OnUpdate implements cache.ResourceEventHandler.

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/pwdeploy/pwdeploy/internal/helm"
 	"github.com/pwdeploy/pwdeploy/internal/kube"
@@ -61,8 +62,15 @@ type Kept struct {
 // was lost.
 func (e *Engine) PlanDown(ctx context.Context, deleteData bool) (*Down, error) {
 	d := &Down{Target: e.target, DeleteData: deleteData, Objects: []string{}, Releases: []string{}, Namespaces: []string{}, Data: []string{}}
-	var err error
-	if d.objects, d.recorded, err = e.ownedObjects(ctx); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, e.timeout())
+	defer cancel()
+	inventory, err := e.kube.ReadInventory(ctx, e.cfg.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	e.follow(inventory)
+	d.recorded = inventory != nil
+	if d.objects, err = e.ownedObjects(ctx, inventory); err != nil {
 		return nil, err
 	}
 	if d.redis, err = e.ownRelease(ctx, e.cfg.Redis.Namespace, redisRelease); err != nil {
@@ -101,14 +109,10 @@ func names(refs []kube.Ref) []string {
 }
 
 // ownedObjects are the app's objects that are there and ours.
-func (e *Engine) ownedObjects(ctx context.Context) ([]kube.Ref, bool, error) {
-	inventory, err := e.kube.ReadInventory(ctx, e.cfg.Namespace)
-	if err != nil {
-		return nil, false, err
-	}
+func (e *Engine) ownedObjects(ctx context.Context, inventory *kube.Inventory) ([]kube.Ref, error) {
 	candidates, err := e.defaultRefs()
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	if inventory != nil {
 		for _, ref := range inventory.Refs() {
@@ -121,13 +125,13 @@ func (e *Engine) ownedObjects(ctx context.Context) ([]kube.Ref, bool, error) {
 	for _, ref := range candidates {
 		obj, err := e.kube.Find(ctx, ref)
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		if obj != nil && kube.Owned(obj, e.instance()) {
 			found = append(found, ref)
 		}
 	}
-	return found, inventory != nil, nil
+	return found, nil
 }
 
 // defaultRefs are the objects that the manifests make today: what a lost record most likely held.
@@ -236,6 +240,9 @@ func (e *Engine) removeComponents(ctx context.Context, d *Down) error {
 			group.Go(func() error { return e.removeRelease(ctx, c, release) })
 		}
 	}
+	if d.ingress == nil && slices.Contains(d.Namespaces, e.cfg.Ingress.Namespace) {
+		group.Go(func() error { return e.removeHookLeftovers(ctx) })
+	}
 	return group.Wait()
 }
 
@@ -284,11 +291,24 @@ func (e *Engine) removeRelease(ctx context.Context, c Component, release *helm.R
 }
 
 // removeHookLeftovers deletes what ingress-nginx makes outside of its manifest: its certgen hook's Secret
-// and its leader election's Lease.
+// and its leader election's Lease; and, where a run was killed between two hooks, what Helm would have
+// removed after them.
 func (e *Engine) removeHookLeftovers(ctx context.Context) error {
+	const admission = "ingress-nginx-admission"
+	rbac := func(kind string) schema.GroupVersionKind {
+		return schema.GroupVersionKind{Group: "rbac.authorization.k8s.io", Version: "v1", Kind: kind}
+	}
+	ns := e.cfg.Ingress.Namespace
 	for _, ref := range []kube.Ref{
-		{GroupVersionKind: kube.SecretKind, Namespace: e.cfg.Ingress.Namespace, Name: "ingress-nginx-admission"},
-		{GroupVersionKind: kube.LeaseKind, Namespace: e.cfg.Ingress.Namespace, Name: "ingress-nginx-leader"},
+		{GroupVersionKind: kube.JobKind, Namespace: ns, Name: admission + "-create"},
+		{GroupVersionKind: kube.JobKind, Namespace: ns, Name: admission + "-patch"},
+		{GroupVersionKind: rbac("RoleBinding"), Namespace: ns, Name: admission},
+		{GroupVersionKind: rbac("Role"), Namespace: ns, Name: admission},
+		{GroupVersionKind: rbac("ClusterRoleBinding"), Name: admission},
+		{GroupVersionKind: rbac("ClusterRole"), Name: admission},
+		{GroupVersionKind: schema.GroupVersionKind{Version: "v1", Kind: "ServiceAccount"}, Namespace: ns, Name: admission},
+		{GroupVersionKind: kube.SecretKind, Namespace: ns, Name: admission},
+		{GroupVersionKind: kube.LeaseKind, Namespace: ns, Name: "ingress-nginx-leader"},
 	} {
 		if _, err := e.kube.Delete(ctx, ref, ""); err != nil {
 			return err

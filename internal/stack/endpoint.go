@@ -28,7 +28,8 @@ type Served struct {
 	Docs    string  `json:"docs"`
 	Address string  `json:"address"` // host:port that was reached
 	Via     Via     `json:"via"`
-	Millis  float64 `json:"millis"` // how long the last request took
+	Pod     string  `json:"pod,omitempty"` // namespace/name of the pod that a port-forward leads to
+	Millis  float64 `json:"millis"`        // how long the last request took
 }
 
 // Via is how the ingress was reached.
@@ -257,6 +258,9 @@ func (e *Engine) tryForward(ctx context.Context, c controller, ask probe) answer
 		}
 		a := e.ask(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Forward, ask)
 		a.address = name
+		if a.served != nil {
+			a.served.Pod = pods[i].GetNamespace() + "/" + pods[i].GetName()
+		}
 		return a
 	}
 	return answer{address: name, err: errNoController}
@@ -347,18 +351,19 @@ func lastCause(err error) error {
 }
 
 // nextSteps tells how to reach the app by its name, where the name does not lead there yet.
-func (e *Engine) nextSteps(s *Served) []Step {
+func (e *Engine) nextSteps(ctx context.Context, s *Served) []Step {
 	host, _, _ := net.SplitHostPort(s.Address)
 	switch {
 	case s.Via == Forward:
+		namespace, pod, _ := strings.Cut(s.Pod, "/")
 		return []Step{{
 			Why:     "the ingress' address can't be reached from here: open a way to it, in another terminal",
-			Command: fmt.Sprintf("kubectl -n %s port-forward service/ingress-nginx-controller 8080:80", e.cfg.Ingress.Namespace),
+			Command: fmt.Sprintf("kubectl -n %s port-forward pod/%s 8080:%d", namespace, pod, httpPort),
 		}, {
 			Why:     "then ask for the app",
 			Command: fmt.Sprintf("curl -H 'Host: %s' http://localhost:8080/pw", e.cfg.Host),
 		}}
-	case resolvesTo(e.cfg.Host, host):
+	case resolvesTo(ctx, e.cfg.Host, host):
 		return []Step{}
 	case e.target.Profile == config.ProfileAWS:
 		return []Step{{
@@ -381,8 +386,8 @@ func address(host string) string {
 }
 
 // resolvesTo reports whether the name leads to the address already, so that nobody has to do anything.
-func resolvesTo(name, address string) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+func resolvesTo(ctx context.Context, name, address string) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	got, err := net.DefaultResolver.LookupHost(ctx, name)
 	if err != nil {

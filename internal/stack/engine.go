@@ -65,6 +65,8 @@ func Open(ctx context.Context, cfg config.Config, o Options) (*Engine, error) {
 	if err := check(cfg); err != nil {
 		return nil, &InputError{Err: err}
 	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(cfg.Timeout))
+	defer cancel()
 	client, err := kube.Connect(ctx, kube.Options{
 		Kubeconfig: cfg.Kubeconfig, Context: cfg.Context, UserAgent: "pwdeploy/" + o.Version, Log: o.Log, Wrap: o.Wrap,
 	})
@@ -137,3 +139,25 @@ func cacheDir(dir string) (string, error) {
 func (e *Engine) instance() string { return e.cfg.Namespace }
 
 func (e *Engine) timeout() time.Duration { return time.Duration(e.cfg.Timeout) }
+
+// follow makes the engine look where the last run put things, whatever the configuration at hand says:
+// status and down are often run without the file or the flags that up had.
+func (e *Engine) follow(inventory *kube.Inventory) {
+	if inventory == nil {
+		return
+	}
+	for _, r := range inventory.Releases {
+		switch r.Name {
+		case redisRelease:
+			e.cfg.Redis.Namespace = r.Namespace
+		case ingressRelease:
+			e.cfg.Ingress.Namespace = r.Namespace
+		}
+	}
+	if host := inventory.Settings["host"]; host != "" {
+		e.cfg.Host = host
+	}
+	if inventory.IngressClass != "" {
+		e.cfg.Ingress.ClassName = inventory.IngressClass
+	}
+}

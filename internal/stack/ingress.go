@@ -2,7 +2,6 @@ package stack
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -36,16 +35,16 @@ type controller struct {
 // label; any other that serves the wanted class, or is an ingress-nginx, is reused.
 func (e *Engine) findController(ctx context.Context) (controller, error) {
 	own := controller{class: e.cfg.Ingress.ClassName, namespace: e.cfg.Ingress.Namespace}
-	release, err := e.helm.Get(ctx, own.namespace, ingressRelease)
-	if err != nil && !errors.Is(err, helm.ErrReleaseNotFound) {
+	release, err := e.ownRelease(ctx, own.namespace, ingressRelease)
+	if err != nil {
 		return controller{}, err
-	}
-	if release != nil && release.Instance == e.instance() {
-		return own, nil
 	}
 	classes, err := e.kube.List(ctx, kube.Ref{GroupVersionKind: kube.IngressClassKind}, "")
 	if err != nil {
 		return controller{}, err
+	}
+	if release != nil {
+		return own, checkClass(classes, own)
 	}
 	class := chooseClass(classes, own.class)
 	if class == nil {
@@ -68,6 +67,30 @@ func chooseClass(classes []unstructured.Unstructured, wanted string) *unstructur
 		}
 	}
 	return other
+}
+
+// ClassTakenError says that the class which our controller shall serve belongs to somebody else's.
+type ClassTakenError struct{ Class string }
+
+func (e *ClassTakenError) Error() string {
+	return fmt.Sprintf("IngressClass %s belongs to another controller than pwdeploy's", e.Class)
+}
+
+// Hint says what to do.
+func (e *ClassTakenError) Hint() string {
+	return "name another class (ingress.className), or run pwdeploy down first: the next up then uses that controller"
+}
+
+// checkClass refuses to let our controller take over a class of somebody else's.
+func checkClass(classes []unstructured.Unstructured, own controller) error {
+	for i := range classes {
+		marks := classes[i].GetAnnotations()
+		ours := marks[helmReleaseName] == ingressRelease && marks[helmReleaseNamespace] == own.namespace
+		if classes[i].GetName() == own.class && !ours {
+			return &ClassTakenError{Class: own.class}
+		}
+	}
+	return nil
 }
 
 func (e *Engine) foreignController(ctx context.Context, class *unstructured.Unstructured) (controller, error) {

@@ -59,8 +59,10 @@ func (e *Engine) makePlan(ctx context.Context) (*plan, error) {
 		return err
 	})
 	group.Go(func() (err error) {
-		p.inventory, err = e.kube.ReadInventory(ctx2, e.cfg.Namespace)
-		return err
+		if p.inventory, err = e.kube.ReadInventory(ctx2, e.cfg.Namespace); err != nil {
+			return err
+		}
+		return e.checkMoved(p.inventory)
 	})
 	group.Go(func() error { return e.checkPassword(ctx2) })
 	if err := group.Wait(); err != nil {
@@ -75,7 +77,33 @@ func (e *Engine) makePlan(ctx context.Context) (*plan, error) {
 	return p, e.checkPlan(ctx, p)
 }
 
-// fetch says what it fetches only if it has to.
+// MovedError says that the configuration puts a release into another namespace than the last run did.
+// Helm can't move a release, and Redis' data would stay behind.
+type MovedError struct{ Release, From, To string }
+
+func (e *MovedError) Error() string {
+	return fmt.Sprintf("release %s is in namespace %s, and the configuration puts it into %s", e.Release, e.From, e.To)
+}
+
+// Hint says what to do.
+func (e *MovedError) Hint() string {
+	return fmt.Sprintf("set its namespace back to %s, or run pwdeploy down first", e.From)
+}
+
+func (e *Engine) checkMoved(inventory *kube.Inventory) error {
+	if inventory == nil {
+		return nil
+	}
+	wanted := map[string]string{redisRelease: e.cfg.Redis.Namespace, ingressRelease: e.cfg.Ingress.Namespace}
+	for _, r := range inventory.Releases {
+		if to, ok := wanted[r.Name]; ok && to != r.Namespace {
+			return &MovedError{Release: r.Name, From: r.Namespace, To: to}
+		}
+	}
+	return nil
+}
+
+// fetch says first what it fetches: a slow registry should be known by its name.
 func (e *Engine) fetch(ctx context.Context, c Component, src helm.Source) (*helm.Chart, error) {
 	e.events.start(c, "chart "+src.String())
 	chart, err := e.charts.Fetch(ctx, src)
@@ -201,7 +229,7 @@ func (e *Engine) checkPlan(ctx context.Context, p *plan) error {
 	if p.namespaces, err = e.planNamespaces(ctx, p); err != nil {
 		return err
 	}
-	wanted, err := e.accessFor(p)
+	wanted, err := e.accessFor(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -212,7 +240,7 @@ func (e *Engine) checkPlan(ctx context.Context, p *plan) error {
 }
 
 // accessFor lists what the run will do, object by object and verb by verb.
-func (e *Engine) accessFor(p *plan) ([]kube.Access, error) {
+func (e *Engine) accessFor(ctx context.Context, p *plan) ([]kube.Access, error) {
 	var all []kube.Access
 	add := func(objs []*unstructured.Unstructured, namespace string, verbs ...string) error {
 		for _, o := range objs {
@@ -230,7 +258,7 @@ func (e *Engine) accessFor(p *plan) ([]kube.Access, error) {
 	}
 	err := add(append(p.app.all(), p.app.namespace), "", "get", "create", "patch")
 	for _, rp := range p.releases() {
-		objs, renderErr := e.helm.Template(context.Background(), rp.spec)
+		objs, renderErr := e.helm.Template(ctx, rp.spec)
 		err = errors.Join(err, renderErr, add(objs, rp.spec.Namespace, "get", "create", "patch"))
 		secrets, accessErr := e.kube.AccessTo(kube.SecretKind, rp.spec.Namespace, "get", "list", "create", "update", "delete")
 		err = errors.Join(err, accessErr)

@@ -58,11 +58,7 @@ func (e *Engine) Status(ctx context.Context) (*StatusResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	host := e.cfg.Host
-	if inventory != nil && inventory.Settings["host"] != "" {
-		host = inventory.Settings["host"]
-	}
-	e.cfg.Host = host
+	e.follow(inventory)
 	found, err := e.findController(ctx)
 	if err != nil {
 		return nil, err
@@ -86,11 +82,11 @@ func (e *Engine) Status(ctx context.Context) (*StatusResult, error) {
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	return e.summarize(host, inventory, components), nil
+	return e.summarize(inventory, components), nil
 }
 
-func (e *Engine) summarize(host string, inventory *kube.Inventory, components []ComponentStatus) *StatusResult {
-	out := &StatusResult{Target: e.target, Host: host, Healthy: true, Deployed: inventory != nil, Components: components}
+func (e *Engine) summarize(inventory *kube.Inventory, components []ComponentStatus) *StatusResult {
+	out := &StatusResult{Target: e.target, Host: e.cfg.Host, Healthy: true, Deployed: inventory != nil, Components: components}
 	for _, c := range components {
 		out.Healthy = out.Healthy && c.Ready
 		if c.served != nil {

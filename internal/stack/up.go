@@ -132,8 +132,7 @@ func (r *run) prepare(ctx context.Context) error {
 // upToDate reports whether the last run was complete and recorded just what this one will: then nothing
 // new has to be recorded before the first change.
 func (r *run) upToDate() bool {
-	return r.plan.inventory != nil && r.plan.inventory.Complete && len(r.plan.releases()) == 0 &&
-		slices.Equal(r.plan.inventory.Objects, r.record.Objects)
+	return r.plan.inventory != nil && r.plan.inventory.Complete && len(r.plan.releases()) == 0 && r.plan.inventory.Same(r.record)
 }
 
 // inventoryBefore is what was recorded and what is about to be made.
@@ -182,7 +181,7 @@ func (r *run) components(ctx context.Context) error {
 	} {
 		group.Go(func() {
 			if err := bringUp(); err != nil {
-				r.fail(component, err, giveUp)
+				r.fail(ctx, component, err, giveUp)
 			}
 		})
 	}
@@ -196,20 +195,23 @@ func (r *run) components(ctx context.Context) error {
 // errGivenUp marks a component that was no longer waited for because another one failed.
 var errGivenUp = errors.New("no longer waited for")
 
-func (r *run) fail(c Component, err error, giveUp func()) {
+func (r *run) fail(ctx context.Context, c Component, err error, giveUp func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if errors.Is(err, errGivenUp) {
 		return
 	}
 	r.failed = append(r.failed, ComponentError{Component: c, Err: err})
-	r.events.emit(c, Failed, inShort(err), "")
+	r.events.emit(c, Failed, inShort(ctx, err), "")
 	giveUp()
 }
 
 // inShort is a component's line: the whole error is told at the end.
-func inShort(err error) string {
+func inShort(ctx context.Context, err error) string {
 	var notReady *kube.NotReadyError
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return "interrupted"
+	}
 	if errors.As(err, &notReady) {
 		return notReady.Short()
 	}
@@ -429,7 +431,7 @@ func (r *run) finish(ctx context.Context) error {
 	if err != nil {
 		return &UpError{Failures: []ComponentError{{Endpoint, err}}, Timeout: ctx.Err() != nil}
 	}
-	r.result.Endpoint, r.result.Next = served, r.nextSteps(served)
+	r.result.Endpoint, r.result.Next = served, r.nextSteps(ctx, served)
 	slices.SortFunc(r.result.Components, func(a, b ComponentChange) int {
 		return slices.Index(Components(), a.Name) - slices.Index(Components(), b.Name)
 	})
@@ -440,7 +442,7 @@ func (r *run) recordAfter(ctx context.Context) error {
 	record := &kube.Inventory{Complete: true}
 	record.AddObjects(r.refs())
 	r.describe(record)
-	if r.upToDate() && slices.Equal(record.Objects, r.plan.inventory.Objects) && slices.Equal(record.Releases, r.plan.inventory.Releases) {
+	if r.upToDate() && r.plan.inventory.Same(record) {
 		return nil
 	}
 	return r.kube.WriteInventory(ctx, r.cfg.Namespace, record)

@@ -85,6 +85,7 @@ type live struct {
 	begun  map[stack.Component]time.Time
 	drawn  int // lines on the screen that are redrawn
 	frame  int
+	final  bool // the last frame stays on the screen: nothing is cut off it
 	stop   chan struct{}
 	ended  chan struct{}
 }
@@ -142,6 +143,7 @@ func (l *live) Close() {
 	<-l.ended
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.final = true
 	l.draw()
 	l.drawn = 0
 }
@@ -185,7 +187,10 @@ func (l *live) componentLine(e stack.Event, width int) string {
 		took = time.Since(l.begun[e.Component])
 	}
 	tail := fmt.Sprintf(" (%.1fs)", took.Seconds())
-	message := cut(strings.ReplaceAll(e.Message, "\n", " "), width-nameWidth-3-len(tail))
+	message := strings.ReplaceAll(e.Message, "\n", " ")
+	if !l.final {
+		message = cut(message, width-nameWidth-3-len(tail))
+	}
 	return fmt.Sprintf("%s %-*s%s%s", mark, nameWidth, e.Component, message, l.style.Dim(tail))
 }
 

@@ -11,7 +11,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 )
 
 // Cache is a folder with files that are expensive to make. Each has a neighbour NAME.key with a digest of its inputs.
@@ -53,6 +55,62 @@ func (c Cache) Ensure(ctx context.Context, name, key string, make func(ctx conte
 		return true, err
 	}
 	return true, os.WriteFile(final+".key", []byte(key), 0o644)
+}
+
+// Lock keeps other builds into the cache waiting until the returned function is called. wait is called once if it has
+// to wait itself.
+func (c Cache) Lock(ctx context.Context, wait func()) (func(), error) {
+	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(c.Path(".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	for said := false; ; said = true {
+		got, err := tryLock(f)
+		if got {
+			return func() { f.Close() }, nil
+		}
+		if err != nil {
+			f.Close()
+			return nil, fmt.Errorf("lock the cache %s: %w", c.Dir, err)
+		}
+		if !said {
+			wait()
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, fmt.Errorf("another build holds the cache %s: %w", c.Dir, ctx.Err())
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// Prune removes the files that match the pattern, below the cache's folder, except for the newest. Somebody may be
+// about to read the one before.
+func (c Cache) Prune(pattern string, keep int) error {
+	files, err := filepath.Glob(c.Path(pattern))
+	if err != nil {
+		return err
+	}
+	age := func(file string) time.Time {
+		info, err := os.Stat(file)
+		if err != nil {
+			return time.Time{}
+		}
+		return info.ModTime()
+	}
+	slices.SortFunc(files, func(a, b string) int { return age(b).Compare(age(a)) })
+	for _, file := range files[min(keep, len(files)):] {
+		for _, name := range []string{file + ".key", file} {
+			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Key is a digest of the inputs of a file: words, and the files and folders of source code that go into it.

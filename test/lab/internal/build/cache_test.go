@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/pwdeploy/pwdeploy/test/lab/internal/build"
 )
@@ -79,4 +80,48 @@ func TestKey(t *testing.T) {
 	if _, err := build.Key(nil, filepath.Join(dir, "missing")); err == nil {
 		t.Error("a missing input is no error")
 	}
+}
+
+func TestPrune(t *testing.T) {
+	cache := build.Cache{Dir: t.TempDir()}
+	for i, name := range []string{"a-1.tar", "a-2.tar", "a-3.tar", "b-1.tar"} {
+		for _, file := range []string{name, name + ".key"} {
+			if err := os.WriteFile(cache.Path(file), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		at := time.Unix(int64(1000+i), 0)
+		if err := os.Chtimes(cache.Path(name), at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// An interrupted build leaves a file without its key.
+	if err := os.Remove(cache.Path("a-1.tar.key")); err != nil {
+		t.Fatal(err)
+	}
+	if err := cache.Prune("a-*.tar", 2); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(cache.Path("*.tar"))
+	if err != nil || len(left) != 3 || filepath.Base(left[0]) != "a-2.tar" {
+		t.Errorf("left %v, %v; want the two newest of a, and b", left, err)
+	}
+}
+
+func TestLock(t *testing.T) {
+	cache := build.Cache{Dir: t.TempDir()}
+	unlock, err := cache.Lock(t.Context(), func() { t.Error("waited for nobody") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := cache.Lock(ctx, cancel); !errors.Is(err, context.Canceled) {
+		t.Errorf("a held lock: %v", err)
+	}
+	unlock()
+	unlock, err = cache.Lock(t.Context(), func() { t.Error("waited for nobody") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock()
 }

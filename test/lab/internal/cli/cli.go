@@ -29,7 +29,7 @@ type usageError struct{ error }
 
 // Run carries a command line out and returns the exit code.
 func Run(ctx context.Context, args []string, out, problems io.Writer) int {
-	root := newRoot(out)
+	root := newRoot(out) //nolint:contextcheck // the commands get the context when they run
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(problems)
@@ -58,7 +58,7 @@ func newRoot(out io.Writer) *cobra.Command {
 		Long: `A real Kubernetes cluster on one machine, for trying and testing pwdeploy: built from Go modules and Debian
 packages, without a container engine or an image registry, in namespaces of its own.`,
 		SilenceErrors: true, SilenceUsage: true,
-		Args: cobra.NoArgs,
+		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
@@ -75,7 +75,9 @@ packages, without a container engine or an image registry, in namespaces of its 
 			return do(cmd.Context(), l)
 		}
 	}
-	root.AddCommand(newImage(o, out))
+	images := newImage(o, out)
+	images.AddCommand(imageCommands(with)...)
+	root.AddCommand(images)
 	root.AddCommand(machineCommands(o, with)...)
 	for _, c := range root.Commands() {
 		c.Args = usage(c.Args)

@@ -31,6 +31,9 @@ func machineCommands(o *lab.Options, with runner) []*cobra.Command {
 	}
 }
 
+// imageCommands are those of `lab image` that need a lab.
+func imageCommands(with runner) []*cobra.Command { return []*cobra.Command{newImageLoad(with)} }
+
 func newUp(o *lab.Options, with runner) *cobra.Command {
 	c := &cobra.Command{
 		Use: "up", Short: "Bring the lab up; does nothing when it is up", Args: cobra.NoArgs,
@@ -51,6 +54,18 @@ replaced.`,
 	c.Flags().IntVar(&o.Index, "index", environmentInt("LAB_INDEX", -1), "chooses the lab's addresses, 0 to 31; -1 for the first that is free ($LAB_INDEX)")
 	c.Flags().DurationVar(&o.Timeout, "timeout", bootTimeout, "how long the boot may take")
 	c.Flags().DurationVar(&o.BuildTimeout, "build-timeout", buildTimeout, "how long everything before the boot may take")
+	return c
+}
+
+// newImageLoad loads an image of the user's into the lab.
+func newImageLoad(with runner) *cobra.Command {
+	c := &cobra.Command{
+		Use: "load FILE", Short: "Load an image archive into the nodes of the lab", Args: usage(cobra.ExactArgs(1)),
+		Long: "Load an image archive, as docker save or `lab image service` write it, into the nodes of the lab that is up.",
+	}
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		return with(func(ctx context.Context, l *lab.Lab) error { return l.LoadImage(ctx, args[0]) })(cmd, args)
+	}
 	return c
 }
 

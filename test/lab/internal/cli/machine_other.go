@@ -11,6 +11,11 @@ import (
 	"github.com/pwdeploy/pwdeploy/test/lab/internal/lab"
 )
 
+// imageCommands are none where there is no lab to load into.
+func imageCommands(func(func(context.Context, *lab.Lab) error) func(*cobra.Command, []string) error) []*cobra.Command {
+	return nil
+}
+
 // machineCommands say on other systems why they can't work.
 func machineCommands(*lab.Options, func(func(context.Context, *lab.Lab) error) func(*cobra.Command, []string) error) []*cobra.Command {
 	var commands []*cobra.Command

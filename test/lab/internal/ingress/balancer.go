@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -138,6 +139,10 @@ func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
 		endpoint := endpoints[p.next.Add(1)%uint64(len(endpoints))]
 		try := r.Clone(r.Context())
 		try.URL.Host = endpoint
+		if r.Body != nil {
+			// A transport closes the body when it fails; the next try needs it. The proxy closes it in the end.
+			try.Body = io.NopCloser(r.Body)
+		}
 		var response *http.Response
 		if response, err = p.transport.RoundTrip(try); err == nil {
 			response.Header.Set(endpointHeader, endpoint)

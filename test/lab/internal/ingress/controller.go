@@ -191,7 +191,7 @@ func (c *Controller) sync(ctx context.Context) {
 		return
 	}
 	m := NewModel(&c.Options, s)
-	if err := c.balancer.set(m.Upstreams); err != nil {
+	if err := c.balancer.set(m.Upstreams); err != nil { //nolint:contextcheck // an upstream outlives the change that made it
 		c.Log.Error("balance", "error", err)
 		return
 	}
@@ -199,7 +199,7 @@ func (c *Controller) sync(ctx context.Context) {
 		c.Log.Error("configure nginx", "error", err)
 		return
 	}
-	c.balancer.prune(m.Upstreams)
+	c.balancer.prune(m.Upstreams) //nolint:contextcheck // requests may end after the change
 	if ctx.Err() == nil && c.Options.UpdateStatus {
 		if err := c.publish(ctx, c.Options.own(s)); err != nil {
 			c.Log.Error("write the status of the ingresses", "error", err)

@@ -50,7 +50,7 @@ func (n *nginx) apply(ctx context.Context, m Model, secrets map[string]*corev1.S
 	}
 	n.config = config
 	if n.cmd == nil {
-		return n.start(file)
+		return n.start(file) //nolint:contextcheck // nginx stops gracefully, not with the context
 	}
 	n.log.Info("reload nginx", "servers", len(m.Servers), "upstreams", len(m.Upstreams))
 	return n.cmd.Process.Signal(syscall.SIGHUP)

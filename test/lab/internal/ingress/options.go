@@ -61,9 +61,13 @@ func (o *Options) AddFlags(f *pflag.FlagSet) {
 // seconds is a flag's value in whole seconds.
 type seconds time.Duration
 
+// String implements pflag.Value.
 func (s *seconds) String() string { return fmt.Sprint(int(time.Duration(*s).Seconds())) }
-func (s *seconds) Type() string   { return "int" }
 
+// Type implements pflag.Value.
+func (s *seconds) Type() string { return "int" }
+
+// Set implements pflag.Value.
 func (s *seconds) Set(text string) error {
 	d, err := time.ParseDuration(text + "s")
 	*s = seconds(d)

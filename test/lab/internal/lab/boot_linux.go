@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -109,7 +110,8 @@ func (l *Lab) startFirst(spec cluster.Spec, self string, files []*os.File) error
 	}
 	//nolint:noctx // it outlives this command
 	c := exec.Command(self, "boot", "--dir", l.Dir, "--node", fmt.Sprint(node), "--timeout", l.Timeout.String())
-	c.Stdout, c.Stderr, c.ExtraFiles, c.SysProcAttr, c.Dir = log, log, append(files, alive), attr, "/"
+	c.Stdout, c.Stderr, c.SysProcAttr, c.Dir = log, log, attr, "/"
+	c.ExtraFiles = slices.Concat(files, []*os.File{alive})
 	if err := c.Start(); err != nil {
 		return fmt.Errorf("start the lab's first process: %w", err)
 	}
@@ -148,5 +150,21 @@ func (l *Lab) load(ctx context.Context, spec cluster.Spec, image cluster.Image) 
 			}
 		}
 	}
+	return nil
+}
+
+// LoadImage loads an archive of the user's into the nodes of the lab that is up.
+func (l *Lab) LoadImage(ctx context.Context, file string) error {
+	spec, err := l.up()
+	if err != nil {
+		return err
+	}
+	if spec.ControlPlane {
+		return errors.New("this lab has no nodes that could run an image")
+	}
+	if err := l.load(ctx, spec, cluster.Image{Name: file, Archive: file}); err != nil {
+		return err
+	}
+	fmt.Fprintf(l.Out, "loaded %s on %d node(s)\n", file, spec.Nodes)
 	return nil
 }

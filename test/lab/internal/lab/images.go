@@ -39,7 +39,13 @@ func (l *Lab) ServiceImage(ctx context.Context, file, reference, arch string) (s
 	if err := l.findSource(); err != nil {
 		return "", err
 	}
-	program, err := l.service(arch).Build(ctx, build.Cache{Dir: l.Cache})
+	cache := build.Cache{Dir: l.Cache}
+	unlock, err := cache.Lock(ctx, func() { fmt.Fprintf(l.Out, "waiting for another build into %s\n", l.Cache) })
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	program, err := l.service(arch).Build(ctx, cache)
 	if err != nil {
 		return "", err
 	}

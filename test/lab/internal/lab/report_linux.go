@@ -23,9 +23,9 @@ func writeEnv(spec cluster.Spec, staged []charts.Archive) error {
 	lines := [][2]string{
 		{"KUBECONFIG", spec.Kubeconfig()},
 		{"HTTPS_PROXY", spec.ChartProxy()},
-		{"NO_PROXY", "127.0.0.0/8,localhost,198.18.0.0/15,proxy.golang.org,sum.golang.org"},
+		{"NO_PROXY", "127.0.0.0/8,localhost,198.18.0.0/15"},
 		{"SSL_CERT_FILE", spec.Path("ca.crt")},
-		{"XDG_CACHE_HOME", spec.Path("user-cache")},
+		{"PWDEPLOY_CACHE_DIR", spec.Path("user-cache")}, // what comes from here never enters the user's cache
 		{"LAB_DIR", spec.Dir},
 		{"LAB_ADDRESS", spec.Address()},
 	}

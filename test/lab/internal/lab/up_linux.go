@@ -61,14 +61,8 @@ func (l *Lab) start(ctx context.Context, p *progress.Printer) error {
 	if err := l.prepareMachine(builds, p); err != nil {
 		return err
 	}
-	if err := l.buildPrograms(builds, p); err != nil {
-		return err
-	}
-	spec, err := l.newSpec(builds)
+	spec, err := l.build(builds, p)
 	if err != nil {
-		return err
-	}
-	if err := l.write(builds, p, spec); err != nil {
 		return err
 	}
 	if err := l.boot(ctx, p, spec); err != nil {
@@ -77,6 +71,27 @@ func (l *Lab) start(ctx context.Context, p *progress.Printer) error {
 	p.Line("up after %s", progress.Duration(time.Since(start)))
 	l.summary(spec)
 	return nil
+}
+
+// build makes programs, images and charts, and decides on the lab's shape. Two labs never build at once.
+func (l *Lab) build(ctx context.Context, p *progress.Printer) (cluster.Spec, error) {
+	unlock, err := l.lockCache(ctx, p)
+	if err != nil {
+		return cluster.Spec{}, err
+	}
+	defer unlock()
+	if err := l.buildPrograms(ctx, p); err != nil {
+		return cluster.Spec{}, err
+	}
+	spec, err := l.newSpec(ctx)
+	if err != nil {
+		return spec, err
+	}
+	return spec, l.write(ctx, p, spec)
+}
+
+func (l *Lab) lockCache(ctx context.Context, p *progress.Printer) (func(), error) {
+	return build.Cache{Dir: l.Cache}.Lock(ctx, func() { p.Line("  waiting for another build into %s", l.Cache) })
 }
 
 // refresh brings a lab that is up to the charts and images that are asked for now.
@@ -101,6 +116,11 @@ func (l *Lab) refresh(ctx context.Context, p *progress.Printer, spec cluster.Spe
 	}
 	builds, cancel := context.WithTimeout(ctx, l.BuildTimeout)
 	defer cancel()
+	unlock, err := l.lockCache(builds, p)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if err := l.write(builds, p, spec); err != nil {
 		return err
 	}
@@ -302,6 +322,9 @@ func (l *Lab) buildImages(ctx context.Context) ([]cluster.Image, error) {
 	return images, nil
 }
 
+// archivesKept is how many versions of an image's archive stay in the cache.
+const archivesKept = 4
+
 // archive writes an image into the cache unless its inputs are those of the one that is there.
 func archive(ctx context.Context, cache build.Cache, reference string, spec image.Spec) (cluster.Image, error) {
 	paths := []string{}
@@ -319,7 +342,9 @@ func archive(ctx context.Context, cache build.Cache, reference string, spec imag
 	if err != nil {
 		return cluster.Image{}, err
 	}
-	file := "images/" + strings.NewReplacer("/", "_", ":", "_").Replace(reference) + ".tar"
+	// With the key in its name, an archive stays what it is while another lab builds another one.
+	name := "images/" + strings.NewReplacer("/", "_", ":", "_").Replace(reference)
+	file := name + "-" + key[:12] + ".tar"
 	_, err = cache.Ensure(ctx, file, key, func(_ context.Context, file string) error {
 		built, err := image.Build(spec)
 		if err != nil {
@@ -328,6 +353,7 @@ func archive(ctx context.Context, cache build.Cache, reference string, spec imag
 		_, err = image.Write(file, reference, built)
 		return err
 	})
+	err = errors.Join(err, cache.Prune(name+"-*.tar", archivesKept))
 	return cluster.Image{
 		Name: reference, Aliases: image.Aliases(reference), Archive: cache.Path(file), Digest: key, Note: spec.Config.Labels[image.StandIn],
 	}, err

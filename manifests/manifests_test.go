@@ -157,6 +157,7 @@ func TestRefusedParameters(t *testing.T) {
 		"host is too long":         {func(p *Params) { p.Host = strings.Repeat("a.", 127) + "test" }, "host"},
 		"no image":                 {func(p *Params) { p.Image = "" }, "image"},
 		"image in capitals":        {func(p *Params) { p.Image = "pw/CrudService" }, "image"},
+		"registry in capitals":     {func(p *Params) { p.Image = "UPPER/case:1" }, "image"},
 		"image with a scheme":      {func(p *Params) { p.Image = "https://pw/crud" }, "image"},
 		"image with a space":       {func(p *Params) { p.Image = "pw/crud :1" }, "image"},
 		"image without a name":     {func(p *Params) { p.Image = ":latest" }, "image"},

@@ -140,12 +140,13 @@ func (a *app) logger(level string) *slog.Logger {
 }
 
 // quieter lets what libraries log through only where everything is asked for: their errors come back as
-// errors too, and their warnings are not for users.
+// errors too, and their warnings are not for users. What they log below debug it never lets through: client-go writes
+// whole requests and answers there, Secrets among them.
 type quieter struct{ slog.Handler }
 
 // Enabled implements slog.Handler.
-func (q quieter) Enabled(ctx context.Context, _ slog.Level) bool {
-	return q.Handler.Enabled(ctx, slog.LevelDebug)
+func (q quieter) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelDebug && q.Handler.Enabled(ctx, slog.LevelDebug)
 }
 
 // WithAttrs implements slog.Handler.

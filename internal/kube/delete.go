@@ -65,7 +65,11 @@ func (c *Client) deleteOwned(ctx context.Context, ref Ref, instance string) (Act
 	if !Owned(obj, instance) {
 		return Unchanged, nil
 	}
-	return c.Delete(ctx, ref, obj.GetUID())
+	action, err := c.Delete(ctx, ref, obj.GetUID())
+	if apierrors.IsConflict(err) { // the UID: it is no longer the object that was looked at
+		return Unchanged, nil
+	}
+	return action, err
 }
 
 // WaitGone returns when none of refs is there any more. progress, if not nil, is told each object that

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -8,7 +9,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -83,7 +83,12 @@ func (inv *Inventory) Refs() []Ref {
 func (inv *Inventory) Same(o *Inventory) bool {
 	a, b := *inv, *o
 	a.UpdatedAt, a.Complete, a.Version = b.UpdatedAt, b.Complete, b.Version
-	return equality.Semantic.DeepEqual(a, b)
+	one, err := json.Marshal(a)
+	if err != nil {
+		return false
+	}
+	two, err := json.Marshal(b)
+	return err == nil && bytes.Equal(one, two)
 }
 
 func inventoryRef(namespace string) Ref {

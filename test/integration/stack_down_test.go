@@ -1,0 +1,179 @@
+package integration
+
+import (
+	"encoding/json"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pwdeploy/pwdeploy/internal/kube"
+	"github.com/pwdeploy/pwdeploy/internal/stack"
+)
+
+// redisClaim is a volume as the chart's StatefulSets leave them behind.
+const redisClaim = `{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: redis-data-redis-master-0, labels: {
+  app.kubernetes.io/instance: redis, app.kubernetes.io/name: redis}}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}`
+
+// TestDownAsks: where nobody can be asked, --yes has to be given.
+func TestDownAsks(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.foreignController(t)
+	s.up(t)
+	before := s.snapshot(t)
+	requireRefused(t, s.pwdeploy(t.Context(), "down"), 2, "there is no terminal to ask on", "give --yes")
+	requireUntouched(t, before, s.snapshot(t))
+}
+
+// TestDownLeaves: what somebody else made stays, with the namespace that holds it, and so does Redis' data until it is
+// given up.
+func TestDownLeaves(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.foreignController(t)
+	makeNamespace(t, s.redis, map[string]string{"team": "platform"})
+	empty := s.snapshot(t)
+	s.up(t)
+	theirs := kube.RefOf(create(t, object(t, s.app, configMap("theirs", "key", "value"))))
+	volume := kube.RefOf(create(t, object(t, s.redis, redisClaim)))
+	foreign := s.snapshot(t)[theirs.String()]
+
+	result := s.down(t)
+	after := s.snapshot(t)
+	if after[theirs.String()] != foreign {
+		t.Error("somebody else's ConfigMap was touched")
+	}
+	requireKept(t, empty, after)
+	kept := keptThings(result)
+	if want := []string{volume.String(), s.password().String(), "Namespace " + s.app}; !slices.Equal(sorted(kept), sorted(want)) {
+		t.Errorf("kept %v, want %v", kept, want)
+	}
+	if !strings.Contains(strings.Join(reasons(result), "\n"), theirs.String()) {
+		t.Errorf("it is not said why the namespace stays: %v", reasons(result))
+	}
+	want := []string{theirs.String() + " appeared", volume.String() + " appeared", s.password().String() + " appeared", "Namespace " + s.app + " appeared",
+		"ConfigMap " + s.app + "/kube-root-ca.crt appeared", "ServiceAccount " + s.app + "/default appeared"}
+	if got := differences(empty, after); !slices.Equal(got, sorted(want)) {
+		t.Errorf("left: %v, want %v", got, sorted(want))
+	}
+
+	s.down(t, "--delete-data")
+	if read(t, volume) != nil || read(t, s.password()) != nil {
+		t.Error("the data is still there")
+	}
+	if read(t, theirs) == nil || read(t, kube.Ref{GroupVersionKind: kube.NamespaceKind, Name: s.redis}) == nil {
+		t.Error("what is somebody else's is gone")
+	}
+	if r := s.pwdeploy(t.Context(), "down", "--yes"); r.code != 0 {
+		t.Errorf("down again: exit code %d\n%s", r.code, r.errors)
+	}
+}
+
+func sorted(in []string) []string {
+	out := slices.Clone(in)
+	slices.Sort(out)
+	return out
+}
+
+func keptThings(r stack.DownResult) []string {
+	var out []string
+	for _, k := range r.Kept {
+		out = append(out, k.What)
+	}
+	return out
+}
+
+func reasons(r stack.DownResult) []string {
+	var out []string
+	for _, k := range r.Kept {
+		out = append(out, k.Why)
+	}
+	return out
+}
+
+// TestDownWithoutRecord: what a lost record held is found by its labels.
+func TestDownWithoutRecord(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.foreignController(t)
+	empty := s.snapshot(t)
+	s.up(t)
+	remove(t, inventoryRef(s.app))
+	s.down(t, "--delete-data")
+	requireUntouched(t, empty, s.snapshot(t))
+}
+
+// TestDownForeign: down of a deployment that is not there takes nothing of somebody else's of the same names.
+func TestDownForeign(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	inApp("{apiVersion: v1, kind: Service, metadata: {name: pw-crud}, spec: {ports: [{port: 80}]}}")(t, s)
+	inRedis(helmRecord("deployed", ""))(t, s)
+	create(t, object(t, s.redis, redisClaim))
+	before := s.snapshot(t)
+	r := s.pwdeploy(t.Context(), "down", "--yes", "--delete-data")
+	if r.code != 0 || !strings.Contains(r.out, "Nothing to take away") {
+		t.Errorf("exit code %d\n%s%s", r.code, r.out, r.errors)
+	}
+	requireUntouched(t, before, s.snapshot(t))
+}
+
+// TestStatus shows what is there and how it is, and changes nothing.
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.foreignController(t)
+	s.requireStatus(t, 3, "status-nothing.json")
+	s.up(t)
+	s.requireStatus(t, 0, "status-healthy.json")
+	remove(t, kube.Ref{GroupVersionKind: kube.ServiceKind, Namespace: s.redis, Name: "redis-master"})
+	s.requireStatus(t, 3, "status-broken.json")
+}
+
+// requireStatus compares the shape of the result: the keys in it, and the values that are the same everywhere.
+func (s *site) requireStatus(t *testing.T, code int, file string) {
+	t.Helper()
+	before := s.snapshot(t)
+	r := s.pwdeploy(t.Context(), "status", "-o", "json")
+	if r.code != code || strings.Contains(r.errors, "Error:") {
+		t.Errorf("exit code %d, want %d\n%s%s", r.code, code, r.out, r.errors)
+	}
+	requireUntouched(t, before, s.snapshot(t))
+	text := summarize(t, r.out)
+	text = strings.NewReplacer(s.app, "APP", s.redis, "REDIS", s.ingress, "INGRESS", s.class, "CLASS", s.host, "HOST").Replace(text)
+	for _, volatile := range []struct{ what, by string }{
+		{`https://[0-9.:]+`, "SERVER"}, {`127\.0\.0\.1:\d+`, "ADDRESS"}, {`HOST:\d+`, "HOST:PORT"}, {`"kubernetes": "[^"]*"`, `"kubernetes": "VERSION"`},
+		{`service-config-[0-9a-z]+`, "service-config-HASH"}, {`"millis": [0-9.]+`, `"millis": 1`},
+	} {
+		text = regexp.MustCompile(volatile.what).ReplaceAllString(text, volatile.by)
+	}
+	golden(t, file, []byte(text))
+}
+
+// summarize leaves out the objects of charts that are as they should be and run nothing: which there are is the
+// charts' matter. All other keys, those that pwdeploy does not know included, stay.
+func summarize(t *testing.T, text string) string {
+	t.Helper()
+	var result map[string]any
+	if err := json.Unmarshal([]byte(text), &result); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	components, _ := result["components"].([]any)
+	for _, c := range components {
+		c, _ := c.(map[string]any)
+		objects, ok := c["objects"].([]any)
+		if !ok || c["name"] != string(stack.Redis) {
+			continue
+		}
+		c["objects"] = slices.DeleteFunc(objects, func(o any) bool {
+			object, _ := o.(map[string]any)
+			return object["ready"] == true && object["workload"] == false
+		})
+	}
+	out, err := json.MarshalIndent(result, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out) + "\n"
+}

@@ -73,6 +73,9 @@ func (a *app) explain(err error) {
 		for _, f := range up.Failures {
 			a.explainOne(string(f.Component)+": ", f.Err)
 		}
+		if up.Timeout {
+			fmt.Fprintln(a.Err, "\nThe time that --timeout gives is up.")
+		}
 		fmt.Fprintln(a.Err, "\nWhat is ready stays. Running pwdeploy up again is safe; pwdeploy status shows the whole.")
 		return
 	}

@@ -62,13 +62,16 @@ type VerifyError struct {
 
 func (e *VerifyError) Error() string {
 	if len(e.Attempts) == 0 {
-		return fmt.Sprintf("no way to the ingress was found to ask for http://%s/pw", e.Host)
+		return fmt.Sprintf("the ingress has no address yet, so http://%s/pw can't be asked for", e.Host)
 	}
 	return fmt.Sprintf("http://%s/pw is not served: %s", e.Host, strings.Join(e.Attempts, "; "))
 }
 
 // Hint says what to do.
 func (e *VerifyError) Hint() string {
+	if len(e.Attempts) == 0 {
+		return "kubectl describe the ingress controller's Service: a load balancer that is not made says there why"
+	}
 	return "pwdeploy status shows each object; the ingress controller's log says what it did with the request"
 }
 
@@ -174,7 +177,7 @@ func (e *Engine) baseURL(address string, via Via) string {
 }
 
 // addresses lists where the ingress may be reached, the most public first: what the Ingress' status and
-// the controller's load balancer say, then the nodes.
+// the controller's load balancer say, then port 80 of the nodes, then their node ports.
 func (e *Engine) addresses(ctx context.Context, c controller) []string {
 	var out []string
 	add := func(host string, port int64) {
@@ -203,6 +206,8 @@ func (e *Engine) addresses(ctx context.Context, c controller) []string {
 	}
 	for _, host := range e.nodes.Addresses {
 		add(host, httpPort)
+	}
+	for _, host := range e.nodes.Addresses {
 		for i := range services {
 			if port := nodePort(&services[i]); port != 0 {
 				add(host, port)

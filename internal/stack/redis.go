@@ -44,7 +44,7 @@ func (e *LockedDataError) Error() string {
 
 // Hint says what to do.
 func (e *LockedDataError) Hint() string {
-	return "restore the Secret from a backup, or give the data up with pwdeploy down --delete-data"
+	return fmt.Sprintf("restore the Secret from a backup, or give the data up: kubectl -n %s delete pvc -l %s", e.Secret.Namespace, redisVolumes)
 }
 
 // checkPassword refuses to make a new password for data that an old one protects

@@ -115,7 +115,7 @@ func startLab() (*lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{root: root, dir: filepath.Join(root, "lab")}
+	l := &lab{root: root, dir: filepath.Join(root, "state")}
 	source, err := filepath.Abs("../lab")
 	if err == nil {
 		err = command(source, "go", "build", "-o", l.program(), "./cmd/lab")
@@ -133,7 +133,7 @@ func startLab() (*lab, error) {
 	return l, nil
 }
 
-func (l *lab) program() string { return filepath.Join(l.root, "program") }
+func (l *lab) program() string { return filepath.Join(l.root, "lab") }
 
 // startKeeper starts a process that takes the lab away when this one ends, be it killed or out of time: it waits for
 // the end of a pipe that only this process holds open.
@@ -162,8 +162,11 @@ func command(dir string, name string, args ...string) error {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
+	if len(out) > 0 && err != nil {
+		err = fmt.Errorf("%w: %s", err, lastLines(string(out), 5))
+	}
 	if err != nil {
-		return fmt.Errorf("%s %s: %w: %s", filepath.Base(name), args[0], err, lastLines(string(out), 5))
+		return fmt.Errorf("%s %s: %w", filepath.Base(name), args[0], err)
 	}
 	return nil
 }

@@ -92,7 +92,7 @@ func TestRefused(t *testing.T) {
 			prepare: func(t *testing.T, s *site) {
 				inRedis(helmRecord("pending-upgrade", "pwdeploy/instance: "+s.app))(t, s)
 			}},
-		"volumes without their password": {code: 1, message: "PersistentVolumeClaim {redis}/redis-data-redis-master-0", hint: "--delete-data",
+		"volumes without their password": {code: 1, message: "PersistentVolumeClaim {redis}/redis-data-redis-master-0", hint: "kubectl -n {redis} delete pvc",
 			prepare: inRedis(`{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: redis-data-redis-master-0, labels: {
   app.kubernetes.io/instance: redis, app.kubernetes.io/name: redis}}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}`)},
 		"a namespace that is being deleted": {prepare: terminating, code: 1, message: "Namespace {app} is being deleted", hint: "-w"},

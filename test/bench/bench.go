@@ -251,8 +251,7 @@ func (b *bench) command(ctx context.Context, t tool, s stage, name string) (usag
 	cmd := exec.CommandContext(ctx, "bin/bench/measure", append([]string{result}, t.commands[s.name]...)...)
 	cmd.Env = b.environment()
 	cmd.Stdout, cmd.Stderr = printed, printed
-	killGroup(cmd)
-	err = cmd.Run()
+	err = runGroup(cmd)
 	if logErr := b.writeRequests(name + ".requests"); logErr != nil {
 		return usage{}, logErr
 	}
@@ -265,11 +264,23 @@ func (b *bench) command(ctx context.Context, t tool, s stage, name string) (usag
 	return readUsage(result)
 }
 
-// killGroup makes the command a process group of its own and ends all of it together.
-func killGroup(cmd *exec.Cmd) {
+// stopTime is how long a command that is cut off may take to end by itself.
+const stopTime = 30 * time.Second
+
+// runGroup runs the command as a process group of its own. When it is cut off, all of the group is asked to end; nothing
+// of it is left afterwards.
+func runGroup(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-	cmd.WaitDelay = 10 * time.Second
+	cmd.WaitDelay = stopTime
+	err := cmd.Run()
+	if err == nil || cmd.Process == nil {
+		return err
+	}
+	if killErr := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); killErr != nil && !errors.Is(killErr, syscall.ESRCH) {
+		return errors.Join(err, killErr)
+	}
+	return err
 }
 
 func readUsage(file string) (usage, error) {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path"
 	"strings"
 	"sync"
@@ -138,6 +140,24 @@ func TestReadUsage(t *testing.T) {
 	}
 	if got, err := readUsage(file); err != nil || got != (usage{Seconds: 1.5, CPU: 0.5, Peak: 1 << 20}) {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestCutOff: what is cut off is asked to end, may take its time for it, and leaves nothing running.
+func TestCutOff(t *testing.T) {
+	dir := t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	script := `trap 'echo asked >"$1/asked"; exit 1' TERM; (trap "" TERM; sleep 2; echo left >"$1/left") & wait`
+	if err := runGroup(exec.CommandContext(ctx, "sh", "-c", script, "sh", dir)); err == nil {
+		t.Error("it was not cut off")
+	}
+	if _, err := os.Stat(dir + "/asked"); err != nil {
+		t.Errorf("it was not asked to end: %v", err)
+	}
+	time.Sleep(2500 * time.Millisecond)
+	if _, err := os.Stat(dir + "/left"); err == nil {
+		t.Error("a child ran on")
 	}
 }
 

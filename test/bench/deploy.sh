@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# test/bench/deploy.sh up [IMAGE]|down: what pwdeploy replaces, as a careful user would write it: the same charts at the same
-# versions with the same values, the same manifests, every step with its own wait, nothing slower than it has to be, and
-# nothing that a second run would do again for nothing. It is what make bench measures pwdeploy against. PARALLEL=1
-# installs both charts at a time.
+# test/bench/deploy.sh up [IMAGE]|down: what pwdeploy replaces, as a careful user would write it: the same charts at the
+# same versions with the same values, the same manifests, every step with its own wait, nothing slower than it has to
+# be, and nothing that a second run would do again for nothing. It is what make bench measures pwdeploy against.
+# PARALLEL=1 installs both charts at a time.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"syscall"
 	"time"
@@ -38,6 +39,10 @@ func main() {
 }
 
 func run(file string, command []string) (int, error) {
+	// A signal goes to the whole process group: the command ends by it, and measure after the command.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
 	cmd := exec.Command(command[0], command[1:]...) //nolint:noctx // whoever ends measure ends its process group
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	begin := time.Now()

@@ -161,7 +161,9 @@ func (e *edge) app(w http.ResponseWriter, r *http.Request, namespace string) {
 	case r.Method == http.MethodPost:
 		e.stored[id] = value
 		stored = value
-	case key != "" && !found:
+	case key == "":
+		stored = "Your redis crud server is running!"
+	case !found:
 		http.NotFound(w, r)
 		return
 	case r.Method == http.MethodDelete:

@@ -30,7 +30,7 @@ func TestInventory(t *testing.T) {
 	}
 	for _, complete := range []bool{false, true} { // made, then changed
 		written := &kube.Inventory{
-			Complete: complete, Settings: map[string]string{"host": "demo.pw.test"}, IngressClass: "nginx", Namespaces: []string{ns},
+			Complete: complete, Settings: map[string]string{"host": "demo.pw.test"}, IngressClass: "nginx",
 			Releases: []kube.InventoryChart{{Name: "redis", Namespace: "redis", Chart: "redis", Version: "1.2.3", Digest: "abc"}},
 		}
 		written.AddObjects(refs)

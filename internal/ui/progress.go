@@ -116,21 +116,22 @@ func (l *live) spin() {
 	}
 }
 
-// Handle implements Progress. Warnings are written above the live lines and stay.
+// Handle implements Progress. Warnings, and what to do about problems, are written above the live lines and stay.
 func (l *live) Handle(e stack.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, ok := l.begun[e.Component]; !ok {
 		l.begun[e.Component] = e.Time
 	}
-	if e.Kind == stack.Warning {
+	switch {
+	case e.Kind == stack.Warning:
 		l.erase()
 		fmt.Fprintln(l.out, line(l.style, sign(l.style, e.Kind), e))
-	} else if e.Kind == stack.Problem && e.Hint != "" {
+	case e.Kind == stack.Problem && e.Hint != "":
 		l.erase()
 		(&plain{w: l.out, style: l.style}).Handle(e)
 		l.latest[e.Component] = e
-	} else {
+	default:
 		l.latest[e.Component] = e
 	}
 	l.draw()

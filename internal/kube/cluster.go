@@ -16,7 +16,6 @@ import (
 type Nodes struct {
 	Distribution string   // "kind", "minikube", "k3s", "colima", "eks", "eks-auto", "gke", "aks", or empty: not recognized
 	Addresses    []string // the nodes' addresses, those that are meant for outside first
-	Ready, Total int
 }
 
 // Nodes reads the cluster's nodes. A user who may not list them gets what the API server's address tells.
@@ -28,15 +27,12 @@ func (c *Client) Nodes(ctx context.Context) (Nodes, error) {
 	if err != nil {
 		return Nodes{}, fmt.Errorf("list of nodes: %w", err)
 	}
-	out := Nodes{Total: len(list.Items)}
+	var out Nodes
 	var inside []string
 	for i := range list.Items {
 		node := &list.Items[i]
 		if out.Distribution == "" {
 			out.Distribution = distributionOfNode(node)
-		}
-		if nodeReady(node) {
-			out.Ready++
 		}
 		for _, a := range node.Status.Addresses {
 			switch a.Type {
@@ -62,15 +58,6 @@ func (c *Client) Nodes(ctx context.Context) (Nodes, error) {
 func (c *Client) serves(group string) bool {
 	groups, err := c.cached.ServerGroups()
 	return err == nil && slices.ContainsFunc(groups.Groups, func(g metav1.APIGroup) bool { return g.Name == group })
-}
-
-func nodeReady(node *corev1.Node) bool {
-	for _, c := range node.Status.Conditions {
-		if c.Type == corev1.NodeReady {
-			return c.Status == corev1.ConditionTrue
-		}
-	}
-	return false
 }
 
 // distributionOfNode recognizes a distribution by what it writes into its nodes: the provider ID that

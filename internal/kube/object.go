@@ -53,7 +53,6 @@ var (
 	ServiceKind      = schema.GroupVersionKind{Version: "v1", Kind: "Service"}
 	PodKind          = schema.GroupVersionKind{Version: "v1", Kind: "Pod"}
 	PVCKind          = schema.GroupVersionKind{Version: "v1", Kind: "PersistentVolumeClaim"}
-	EventKind        = schema.GroupVersionKind{Version: "v1", Kind: "Event"}
 	NodeKind         = schema.GroupVersionKind{Version: "v1", Kind: "Node"}
 	DeploymentKind   = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"}
 	StatefulSetKind  = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "StatefulSet"}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/pwdeploy/pwdeploy/internal/helm"
 	"github.com/pwdeploy/pwdeploy/internal/kube"
-	"github.com/pwdeploy/pwdeploy/manifests"
 )
 
 // StatusResult is what is there, and how it is.
@@ -34,6 +33,7 @@ type ComponentStatus struct {
 	Objects []ObjectStatus `json:"objects,omitempty"`
 
 	served *Served // of the endpoint
+	image  string  // that the first of its workloads runs
 }
 
 // ObjectStatus is how one object is.
@@ -142,6 +142,9 @@ func (e *Engine) assess(ctx context.Context, out *ComponentStatus, refs []kube.R
 	}
 	out.Ready, out.Message = true, messageReady
 	for _, s := range states {
+		if out.image == "" {
+			out.image = s.Image
+		}
 		o := objectStatus(s)
 		out.Objects = append(out.Objects, o)
 		if s.Ready {
@@ -190,9 +193,8 @@ func (e *Engine) appStatus(ctx context.Context) (ComponentStatus, error) {
 	if err := e.assess(ctx, &out, states); err != nil {
 		return out, err
 	}
-	out.Version = e.inventory.Settings[settingImage]
-	if deployment, err := e.kube.Find(ctx, kube.Ref{GroupVersionKind: kube.DeploymentKind, Namespace: e.cfg.Namespace, Name: manifests.AppName}); err == nil && deployment != nil {
-		out.Version = kube.FirstImage(deployment)
+	if out.Version = out.image; out.Version == "" {
+		out.Version = e.inventory.Settings[settingImage]
 	}
 	if !e.inventory.Complete && out.Ready {
 		out.Ready, out.Message = false, messageNotReady

@@ -20,6 +20,7 @@ left alone. An ingress controller that somebody else installed is used, never ch
 	}
 	cmd.Flags().SortFlags = false
 	a.settingFlags(cmd.Flags(), "host", "image", "replicas")
+	lockTimeoutFlag(cmd, &f.LockTimeout)
 	return cmd
 }
 

@@ -50,6 +50,7 @@ type Client struct {
 	Version *version.Info
 
 	options Options
+	traffic traffic
 	config  *rest.Config
 	log     *slog.Logger
 	typed   kubernetes.Interface
@@ -99,6 +100,7 @@ func newClient(o Options) (*Client, error) {
 	}
 	c.Host = config.Host
 	c.config = tune(config, o, c.log)
+	c.config.Wrap(c.traffic.wrap)
 	return c, c.makeClients()
 }
 

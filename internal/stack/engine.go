@@ -34,6 +34,8 @@ type Options struct {
 	Emit    func(Event) // gets the events, from one goroutine at a time; may be nil
 	Log     *slog.Logger
 	Wrap    func(http.RoundTripper) http.RoundTripper // seam for counting requests; may be nil
+
+	LeaseDuration time.Duration // of the lock, in whole seconds; 0 means kube.LeaseDuration
 }
 
 // Engine carries out commands on one cluster.
@@ -46,6 +48,8 @@ type Engine struct {
 	helm      *helm.Client
 	charts    *helm.Store
 	events    *emitter
+
+	leaseDuration time.Duration
 }
 
 // Target is the cluster that a command is about to touch.
@@ -87,7 +91,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (*Engine, error) {
 		return nil, err
 	}
 	return &Engine{
-		cfg: cfg, kube: client, nodes: nodes, inventory: inventory, events: newEmitter(o.Emit),
+		cfg: cfg, kube: client, nodes: nodes, inventory: inventory, events: newEmitter(o.Emit), leaseDuration: o.LeaseDuration,
 		target: targetOf(cfg, client, nodes, inventory),
 		charts: helm.NewStore(cacheDir),
 		helm: helm.NewClient(helm.ClientOptions{

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -53,11 +54,32 @@ type result struct {
 	out, errors string
 }
 
-// pwdeploy carries a command line out, in a process of its own. It is interrupted when ctx ends.
-func (s *site) pwdeploy(ctx context.Context, args ...string) result {
-	var out, errs bytes.Buffer
+// command is a command line of pwdeploy, to be carried out in a process of its own.
+func (s *site) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Env = append(s.environ(), asPwdeployVariable+"=1", "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"))
+	return cmd
+}
+
+// start begins a command line, and returns how to kill it.
+func (s *site) start(t *testing.T, args ...string) (kill func()) {
+	t.Helper()
+	cmd := s.command(t.Context(), args...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	t.Cleanup(kill)
+	return kill
+}
+
+// pwdeploy carries a command line out. It is interrupted when ctx ends.
+func (s *site) pwdeploy(ctx context.Context, args ...string) result {
+	var out, errs bytes.Buffer
+	cmd := s.command(ctx, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(""), &out, &errs
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 30 * time.Second

@@ -68,9 +68,14 @@ func (e *UpError) Unwrap() []error {
 	return errs
 }
 
+// UpOptions are what one up may do otherwise than the configuration says.
+type UpOptions struct {
+	LockTimeout time.Duration // how much longer than it takes to see that it is alive another run is waited for
+}
+
 // Up makes the deployment what the configuration says, waits until it is ready and proves it by a
 // request. It can be interrupted and run again; a release on which Helm was killed is a *helm.PendingError then.
-func (e *Engine) Up(ctx context.Context) (*UpResult, error) {
+func (e *Engine) Up(ctx context.Context, o UpOptions) (*UpResult, error) {
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
@@ -78,16 +83,23 @@ func (e *Engine) Up(ctx context.Context) (*UpResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{Engine: e, plan: p, result: &UpResult{Target: e.target, Next: []Step{}}}
-	if err := r.deploy(ctx); err != nil {
-		r.revisionFailed(ctx)
+	r := &run{Engine: e, options: o, plan: p, result: &UpResult{Target: e.target, Next: []Step{}}}
+	if err := r.carryOut(ctx); err != nil {
 		return nil, err
 	}
 	r.result.Seconds = time.Since(begin).Seconds()
 	return r.result, nil
 }
 
-// deploy carries the plan out.
+// carryOut carries the plan out, and records that it failed if it did.
+func (r *run) carryOut(ctx context.Context) error {
+	err := r.deploy(ctx)
+	if err != nil {
+		r.revisionFailed(ctx)
+	}
+	return err
+}
+
 func (r *run) deploy(ctx context.Context) error {
 	if err := r.prepare(ctx); err != nil {
 		return err
@@ -101,6 +113,7 @@ func (r *run) deploy(ctx context.Context) error {
 // run is one up under way.
 type run struct {
 	*Engine
+	options  UpOptions
 	plan     *plan
 	password []byte
 	record   *kube.Inventory

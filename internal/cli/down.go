@@ -13,7 +13,10 @@ import (
 )
 
 // downFlags are those that only down has.
-type downFlags struct{ yes, deleteData bool }
+type downFlags struct {
+	stack.DownOptions
+	yes bool
+}
 
 func (a *app) downCommand() *cobra.Command {
 	var f downFlags
@@ -27,7 +30,7 @@ something of somebody else stays too.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.down(cmd, f) },
 	}
 	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask")
-	cmd.Flags().BoolVar(&f.deleteData, "delete-data", false, "delete Redis' volumes and password too")
+	cmd.Flags().BoolVar(&f.DeleteData, "delete-data", false, "delete Redis' volumes and password too")
 	return cmd
 }
 
@@ -45,7 +48,7 @@ func (a *app) down(cmd *cobra.Command, f downFlags) error {
 	if err != nil {
 		return err
 	}
-	planned, err := engine.PlanDown(cmd.Context(), f.deleteData)
+	planned, err := engine.PlanDown(cmd.Context(), f.DownOptions)
 	if err != nil {
 		return err
 	}

@@ -3,10 +3,12 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/pwdeploy/pwdeploy/internal/stack"
 	"github.com/pwdeploy/pwdeploy/internal/ui"
 )
 
 func (a *app) upCommand() *cobra.Command {
+	var f stack.UpOptions
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Deploy, wait until it is ready, and prove it by a request",
@@ -14,14 +16,14 @@ func (a *app) upCommand() *cobra.Command {
 watches, and sends a real request through the ingress. What is as it should be already is
 left alone. An ingress controller that somebody else installed is used, never changed.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.up(cmd) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.up(cmd, f) },
 	}
 	cmd.Flags().SortFlags = false
 	a.settingFlags(cmd.Flags(), "host", "image", "replicas")
 	return cmd
 }
 
-func (a *app) up(cmd *cobra.Command) error {
+func (a *app) up(cmd *cobra.Command, f stack.UpOptions) error {
 	cfg, err := a.config(cmd)
 	if err != nil {
 		return err
@@ -32,7 +34,7 @@ func (a *app) up(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	result, err := engine.Up(cmd.Context())
+	result, err := engine.Up(cmd.Context(), f)
 	progress.Close()
 	if err != nil {
 		return err

@@ -27,6 +27,7 @@ type Down struct {
 	Data       []string `json:"data"`       // Redis' volumes and password
 	DeleteData bool     `json:"deleteData"`
 
+	options  DownOptions
 	objects  []kube.Ref
 	redis    *helm.Release
 	ingress  *helm.Release
@@ -59,10 +60,16 @@ type Kept struct {
 	Why  string `json:"why"`
 }
 
+// DownOptions are what one down may do.
+type DownOptions struct {
+	DeleteData  bool          // Redis' volumes and password too
+	LockTimeout time.Duration // as UpOptions has it
+}
+
 // PlanDown finds out what this deployment consists of: by its record, and by its labels where a record
 // was lost.
-func (e *Engine) PlanDown(ctx context.Context, deleteData bool) (*Down, error) {
-	d := &Down{Target: e.target, DeleteData: deleteData, Objects: []string{}, Releases: []string{}, Namespaces: []string{}, Data: []string{}}
+func (e *Engine) PlanDown(ctx context.Context, o DownOptions) (*Down, error) {
+	d := &Down{Target: e.target, DeleteData: o.DeleteData, options: o, Objects: []string{}, Releases: []string{}, Namespaces: []string{}, Data: []string{}}
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
 	e.follow()
@@ -389,12 +396,15 @@ func (e *Engine) removeNamespaces(ctx context.Context, d *Down, out *DownResult)
 func (e *Engine) foreignContent(ctx context.Context, namespace string) ([]kube.Ref, error) {
 	remaining, err := e.kube.Remaining(ctx, namespace)
 	return slices.DeleteFunc(remaining, func(r kube.Ref) bool {
-		return namespace == e.cfg.Namespace && r.Kind == kube.SecretKind.Kind && r.Name == kube.InventoryName
+		return namespace == e.cfg.Namespace && (r.Kind == kube.SecretKind.Kind && r.Name == kube.InventoryName || kube.IsRevision(r))
 	}), err
 }
 
 // removeRecord deletes the record where the app's namespace stays.
 func (e *Engine) removeRecord(ctx context.Context) error {
+	if err := e.removeRevisions(ctx); err != nil {
+		return err
+	}
 	_, err := e.kube.Delete(ctx, kube.Ref{GroupVersionKind: kube.SecretKind, Namespace: e.cfg.Namespace, Name: kube.InventoryName}, "")
 	if apierrors.IsForbidden(err) {
 		return fmt.Errorf("the record can't be deleted: %w", err)

@@ -359,7 +359,7 @@ func (s *site) open(t *testing.T, traffic *requests) *stack.UpResult {
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := engine.Up(t.Context())
+	result, err := engine.Up(t.Context(), stack.UpOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,6 +39,7 @@ type Options struct {
 // Engine carries out commands on one cluster.
 type Engine struct {
 	cfg       config.Config
+	version   string // of pwdeploy
 	target    Target
 	nodes     kube.Nodes
 	inventory *kube.Inventory // of the last up; nil if there was none
@@ -87,7 +88,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (*Engine, error) {
 		return nil, err
 	}
 	return &Engine{
-		cfg: cfg, kube: client, nodes: nodes, inventory: inventory, events: newEmitter(o.Emit),
+		cfg: cfg, version: o.Version, kube: client, nodes: nodes, inventory: inventory, events: newEmitter(o.Emit),
 		target: targetOf(cfg, client, nodes, inventory),
 		charts: helm.NewStore(cacheDir),
 		helm: helm.NewClient(helm.ClientOptions{

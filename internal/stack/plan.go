@@ -293,7 +293,7 @@ func (e *Engine) accessBeside(p *plan) ([]kube.Access, error) {
 		access, err := e.kube.AccessTo(kind, namespace, verbs...)
 		all, errs = append(all, access...), append(errs, err)
 	}
-	add(kube.SecretKind, e.cfg.Namespace, "get", "create", "update", "patch")
+	add(kube.SecretKind, e.cfg.Namespace, "get", "list", "create", "update", "patch", "delete")
 	add(kube.SecretKind, e.cfg.Redis.Namespace, "get", "list", "create")
 	add(kube.PodKind, e.cfg.Namespace, "delete")
 	if e.inventory != nil {

@@ -347,6 +347,16 @@ func TestRequestBudget(t *testing.T) {
 // open runs up by the engine itself, with all requests counted.
 func (s *site) open(t *testing.T, traffic *requests) *stack.UpResult {
 	t.Helper()
+	result, err := s.engine(t, traffic).Up(t.Context(), stack.UpOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+// engine is pwdeploy without its command line.
+func (s *site) engine(t *testing.T, traffic *requests) *stack.Engine {
+	t.Helper()
 	environ, err := s.Environ()
 	if err != nil {
 		t.Fatal(err)
@@ -359,11 +369,7 @@ func (s *site) open(t *testing.T, traffic *requests) *stack.UpResult {
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := engine.Up(t.Context(), stack.UpOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return result
+	return engine
 }
 
 // TestUpConflict: a field that somebody else has set is not taken over.

@@ -114,7 +114,7 @@ func TestCheckFinds(t *testing.T) {
 		"a host that is taken": {group: stack.CheckIngress, check: "host", texts: []string{"is served by Ingress {redis}/other already", "kubectl -n {redis} delete ingress other"},
 			prepare: otherIngress},
 		"a leftover webhook": {group: stack.CheckIngress, check: "webhook validate.example.test", prepare: leftoverWebhook,
-			texts: []string{"its namespace is gone", "kubectl delete validatingwebhookconfiguration {app}"}},
+			texts: []string{"its namespace is gone", "kubectl delete validatingwebhookconfiguration it-"}},
 		"a namespace that is being deleted": {group: stack.CheckLeftovers, check: "namespaces", prepare: terminating, texts: []string{"Namespace {app} is being deleted"}},
 		"volumes without their password": {group: stack.CheckLeftovers, check: "Redis' data", texts: []string{"PersistentVolumeClaim {redis}/redis-data-redis-master-0", "kubectl -n {redis} delete pvc"},
 			prepare: inRedis(`{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: redis-data-redis-master-0, labels: {
@@ -175,7 +175,7 @@ func leftoverWebhook(t *testing.T, s *site) {
 	webhook := object(t, "", fmt.Sprintf(`{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingWebhookConfiguration, metadata: {name: %s}, webhooks: [
   {name: validate.example.test, admissionReviewVersions: [v1], sideEffects: None, namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: %s}},
    rules: [{apiGroups: [networking.k8s.io], apiVersions: [v1], resources: [ingresses], operations: [CREATE, UPDATE]}],
-   clientConfig: {service: {namespace: %s-gone, name: admission}}}]}`, s.App, s.App, s.App))
+   clientConfig: {service: {namespace: %s-gone, name: admission}}}]}`, uniqueName("it"), s.App, s.App))
 	ref := kube.RefOf(create(t, webhook))
 	t.Cleanup(func() { remove(t, ref) })
 }

@@ -299,8 +299,8 @@ func secretValue(t *testing.T, ref kube.Ref, key string) string {
 // The most requests that up may send where nothing is to be done, with somebody else's controller and with ours. They
 // are what was measured, and a little room; a change that needs more has to say why.
 const (
-	budgetForeignController = 70
-	budgetOwnController     = 95
+	budgetForeignController = 74
+	budgetOwnController     = 99
 )
 
 // TestRequestBudget: a deployment that is as it should be costs few requests, and no write.

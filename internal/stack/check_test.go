@@ -193,7 +193,9 @@ func planning(w workload) func(*look) { return func(l *look) { l.workloads = app
 
 func pods(p ...corev1.Pod) func(*look) { return func(l *look) { l.survey.Pods.Items = p } }
 
-func dead(w kube.DeadWebhookError) func(*look) { return func(l *look) { l.dead = []kube.DeadWebhookError{w} } }
+func dead(w kube.DeadWebhookError) func(*look) {
+	return func(l *look) { l.dead = []kube.DeadWebhookError{w} }
+}
 
 func foreign(implementation string) func(*look) {
 	return func(l *look) {

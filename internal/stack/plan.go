@@ -250,6 +250,9 @@ func (e *Engine) checkPlan(ctx context.Context, p *plan) error {
 	if err := e.kube.CheckAccess(ctx, wanted); err != nil {
 		return err
 	}
+	if err := e.preflight(ctx, p); err != nil {
+		return err
+	}
 	return e.checkForeign(ctx, p)
 }
 
@@ -293,7 +296,7 @@ func (e *Engine) accessBeside(p *plan) ([]kube.Access, error) {
 		access, err := e.kube.AccessTo(kind, namespace, verbs...)
 		all, errs = append(all, access...), append(errs, err)
 	}
-	add(kube.SecretKind, e.cfg.Namespace, "get", "create", "update", "patch")
+	add(kube.SecretKind, e.cfg.Namespace, "get", "list", "create", "update", "patch", "delete")
 	add(kube.SecretKind, e.cfg.Redis.Namespace, "get", "list", "create")
 	add(kube.PodKind, e.cfg.Namespace, "delete")
 	if e.inventory != nil {

@@ -84,17 +84,30 @@ func (e *Engine) Up(ctx context.Context, o UpOptions) (*UpResult, error) {
 		return nil, err
 	}
 	r := &run{Engine: e, options: o, plan: p, result: &UpResult{Target: e.target, Next: []Step{}}}
-	if err := r.prepare(ctx); err != nil {
-		return nil, err
-	}
-	if err := r.components(ctx); err != nil {
-		return nil, err
-	}
-	if err := r.finish(ctx); err != nil {
+	if err := r.carryOut(ctx); err != nil {
 		return nil, err
 	}
 	r.result.Seconds = time.Since(begin).Seconds()
 	return r.result, nil
+}
+
+// carryOut carries the plan out, and records that it failed if it did.
+func (r *run) carryOut(ctx context.Context) error {
+	err := r.deploy(ctx)
+	if err != nil {
+		r.revisionFailed(ctx)
+	}
+	return err
+}
+
+func (r *run) deploy(ctx context.Context) error {
+	if err := r.prepare(ctx); err != nil {
+		return err
+	}
+	if err := r.components(ctx); err != nil {
+		return err
+	}
+	return r.finish(ctx)
 }
 
 // run is one up under way.
@@ -104,6 +117,7 @@ type run struct {
 	plan     *plan
 	password []byte
 	record   *kube.Inventory
+	revision *kube.Revision // nil: what is deployed is no new one
 
 	mu     sync.Mutex
 	result *UpResult
@@ -118,6 +132,7 @@ func (r *run) changed() {
 
 // prepare makes the namespaces, records what is about to be made, and makes the password.
 func (r *run) prepare(ctx context.Context) error {
+	user := r.askWho(ctx)
 	made, err := r.makeNamespaces(ctx, r.plan.namespaces)
 	if err != nil {
 		return err
@@ -127,7 +142,7 @@ func (r *run) prepare(ctx context.Context) error {
 	}
 	r.record = r.inventoryBefore()
 	if !r.upToDate() {
-		if err := r.kube.WriteInventory(ctx, r.cfg.Namespace, r.record); err != nil {
+		if err := r.recordBefore(ctx, <-user); err != nil {
 			return err
 		}
 	}
@@ -138,7 +153,7 @@ func (r *run) prepare(ctx context.Context) error {
 // upToDate reports whether the last run was complete and recorded just what this one will: then nothing
 // new has to be recorded before the first change.
 func (r *run) upToDate() bool {
-	return r.inventory != nil && r.inventory.Complete && len(r.plan.releases()) == 0 && r.inventory.Same(r.record)
+	return !r.newSet() && len(r.plan.releases()) == 0 && r.inventory.Same(r.record)
 }
 
 // inventoryBefore is what was recorded and what is about to be made.
@@ -146,6 +161,7 @@ func (r *run) inventoryBefore() *kube.Inventory {
 	record := &kube.Inventory{}
 	if r.inventory != nil {
 		record.Objects = slices.Clone(r.inventory.Objects)
+		record.Revision, record.Set = r.inventory.Revision, r.inventory.Set
 	}
 	record.AddObjects(r.refs())
 	r.describe(record)
@@ -465,11 +481,17 @@ func (r *run) finish(ctx context.Context) error {
 }
 
 func (r *run) recordAfter(ctx context.Context) error {
-	record := &kube.Inventory{Complete: true}
+	record := &kube.Inventory{Complete: true, Revision: r.record.Revision, Set: r.record.Set}
 	record.AddObjects(r.refs())
 	r.describe(record)
+	if r.revision != nil {
+		record.Revision, record.Set = r.revision.Number, r.revision.Set
+	}
 	if r.upToDate() && r.inventory.Same(record) {
 		return nil
+	}
+	if err := r.revisionDeployed(ctx); err != nil {
+		return err
 	}
 	return r.kube.WriteInventory(ctx, r.cfg.Namespace, record)
 }

@@ -83,7 +83,7 @@ func TestWait(t *testing.T) {
 		return strings.Join(seen[max(0, len(seen)-1):], "")
 	}
 	eventually(t, "the wait tells of pods without a node", func() bool { return strings.Contains(lastSeen(), "Unschedulable") })
-	opened := traffic.settled(t) // the nodes are asked for once
+	opened := traffic.settled(t)        // the nodes are asked for once
 	time.Sleep(2500 * time.Millisecond) // more than two heartbeats, in which nothing happens
 	if n := traffic.count() - opened; n != 0 {
 		t.Errorf("%d requests while nothing happened: %v", n, traffic.all()[opened:])

@@ -247,10 +247,7 @@ func (e *Engine) checkPlan(ctx context.Context, p *plan) error {
 	if err != nil {
 		return err
 	}
-	if err := e.kube.CheckAccess(ctx, wanted); err != nil {
-		return err
-	}
-	if err := e.preflight(ctx, p); err != nil {
+	if err := errors.Join(e.kube.CheckAccess(ctx, wanted), e.preflight(ctx, p)); err != nil {
 		return err
 	}
 	return e.checkForeign(ctx, p)

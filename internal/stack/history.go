@@ -240,11 +240,22 @@ func (r *run) revisionFailed(ctx context.Context, failure error) {
 	if !errors.As(failure, &up) {
 		return
 	}
-	before, err := r.lastDeployed(ctx)
-	if err == nil && before != nil && before.Set != r.revision.Set && !before.ObjectsLeftOut {
+	if before := r.before(ctx); before != nil {
 		back := revisionOf(before)
 		up.Back = &back
 	}
+}
+
+// before is the revision that a rollback returns to after this run failed, or nil.
+func (r *run) before(ctx context.Context) *kube.Revision {
+	if r.options.back != nil {
+		return r.options.back
+	}
+	before, err := r.lastDeployed(ctx)
+	if err != nil || before == nil || before.Set == r.revision.Set || before.ObjectsLeftOut {
+		return nil
+	}
+	return before
 }
 
 // revisionDeployed records that the run came to its end, before the inventory says so: a run that is killed

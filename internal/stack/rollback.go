@@ -129,8 +129,12 @@ func (e *NoRevisionError) Hint() string {
 }
 
 // rollbackTarget chooses among revisions, the newest first. Without a number it is the newest that was deployed
-// and is not what is there now: where the newest of all is a good one, the last before it of another set.
+// and is not what is there now: where the newest of all is a good one, the last before it of another set. A rollback
+// that did not come to its end is taken up.
 func rollbackTarget(all []*kube.Revision, number int) (*kube.Revision, error) {
+	if number == 0 && len(all) > 0 && all[0].Status != kube.RevisionDeployed && all[0].RollbackTo > 0 {
+		number = all[0].RollbackTo
+	}
 	missing := &NoRevisionError{Number: number}
 	var chosen *kube.Revision
 	for _, rev := range all {

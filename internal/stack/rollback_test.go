@@ -16,6 +16,8 @@ func TestRollbackTarget(t *testing.T) {
 	}
 	tooLarge := set(revisions(good, good, good), "cba")
 	tooLarge[1].ObjectsLeftOut = true
+	cutOff := set(revisions(pending, good, good), "aba")
+	cutOff[0].RollbackTo = 1
 	for name, tt := range map[string]struct {
 		all    []*kube.Revision // the newest first: the last one has number 1
 		number int
@@ -25,7 +27,7 @@ func TestRollbackTarget(t *testing.T) {
 		"the one before":                       {set(revisions(good, good, good), "cba"), 0, 2, ""},
 		"the newest failed":                    {set(revisions(bad, good, good), "cba"), 0, 2, ""},
 		"the newest was cut off":               {set(revisions(pending, good), "ba"), 0, 1, ""},
-		"a rollback that was cut off":          {set(revisions(pending, bad, good), "aba"), 0, 1, ""},
+		"a rollback that was cut off":          {cutOff, 0, 1, ""},
 		"failures in between":                  {set(revisions(good, bad, pending, good), "dcba"), 0, 1, ""},
 		"the one before is the same":           {set(revisions(good, bad, good, good), "cbca"), 0, 1, ""},
 		"after a rollback: where it was from":  {set(revisions(good, good, good), "aba"), 0, 2, ""},

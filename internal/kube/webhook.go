@@ -32,8 +32,8 @@ const (
 	NoEndpoint  Absence = "its Service has no ready endpoint"
 )
 
-// DeadWebhook is an admission webhook that the API server would call and that nothing answers.
-type DeadWebhook struct {
+// DeadWebhookError is an admission webhook that the API server would call and that nothing answers.
+type DeadWebhookError struct {
 	Configuration Ref    // of kind ValidatingWebhookKind or MutatingWebhookKind
 	Name          string // of the webhook in its configuration
 	Service       Ref    // that should answer
@@ -42,14 +42,14 @@ type DeadWebhook struct {
 }
 
 // Leftover reports whether nothing is there that could come back by itself.
-func (w *DeadWebhook) Leftover() bool { return w.Lacks != NoEndpoint }
+func (w *DeadWebhookError) Leftover() bool { return w.Lacks != NoEndpoint }
 
-func (w *DeadWebhook) Error() string {
+func (w *DeadWebhookError) Error() string {
 	return fmt.Sprintf("%s: nothing answers for the webhook %s: %s (%s)", w.Configuration, w.Name, w.Lacks, w.Service)
 }
 
 // Hint says what to do.
-func (w *DeadWebhook) Hint() string {
+func (w *DeadWebhookError) Hint() string {
 	if w.Leftover() {
 		return fmt.Sprintf("it is left over from something that was removed: kubectl delete %s %s", resourceOf(w.Configuration), w.Configuration.Name)
 	}
@@ -68,7 +68,7 @@ func resourceOf(configuration Ref) string {
 // nothing answers: leftovers of what was deleted, and those whose pods are not ready. Webhooks outside the
 // cluster (by URL) can't be judged and are left out, and so are those with matchConditions. It costs two
 // lists, and two requests more for each webhook that applies.
-func (c *Client) DeadWebhooks(ctx context.Context, objs ...*unstructured.Unstructured) ([]DeadWebhook, error) {
+func (c *Client) DeadWebhooks(ctx context.Context, objs ...*unstructured.Unstructured) ([]DeadWebhookError, error) {
 	configured, err := c.webhooks(ctx)
 	if err != nil {
 		return nil, err
@@ -229,7 +229,7 @@ func selects(selector *metav1.LabelSelector, set labels.Set) bool {
 }
 
 // dead keeps the webhooks that nothing answers, in their order.
-func (c *Client) dead(ctx context.Context, called []webhook) ([]DeadWebhook, error) {
+func (c *Client) dead(ctx context.Context, called []webhook) ([]DeadWebhookError, error) {
 	lacks := make([]Absence, len(called))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelism)
@@ -242,10 +242,10 @@ func (c *Client) dead(ctx context.Context, called []webhook) ([]DeadWebhook, err
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	var out []DeadWebhook
+	var out []DeadWebhookError
 	for i, w := range called {
 		if lacks[i] != "" {
-			out = append(out, DeadWebhook{Configuration: w.configuration, Name: w.name, Service: w.service, Lacks: lacks[i], Blocks: w.blocks})
+			out = append(out, DeadWebhookError{Configuration: w.configuration, Name: w.name, Service: w.service, Lacks: lacks[i], Blocks: w.blocks})
 		}
 	}
 	return out, nil

@@ -68,7 +68,7 @@ func TestWebhooksOf(t *testing.T) {
 
 // TestDeadWebhookHint: what is left over is deleted by a command that can be copied; pods that are not ready are looked at.
 func TestDeadWebhookHint(t *testing.T) {
-	w := DeadWebhook{Configuration: Ref{GroupVersionKind: ValidatingWebhookKind, Name: "old-admission"}, Name: "validate.test",
+	w := DeadWebhookError{Configuration: Ref{GroupVersionKind: ValidatingWebhookKind, Name: "old-admission"}, Name: "validate.test",
 		Service: Ref{GroupVersionKind: ServiceKind, Namespace: "old", Name: "admission"}, Lacks: NoNamespace, Blocks: true}
 	if got, want := w.Error(), "ValidatingWebhookConfiguration old-admission: nothing answers for the webhook validate.test: its namespace is gone (Service old/admission)"; got != want {
 		t.Errorf("got %q, want %q", got, want)

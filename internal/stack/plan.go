@@ -22,6 +22,7 @@ type plan struct {
 	redis      releasePlan
 	ingress    *releasePlan // nil: somebody else's controller is used
 	app        appPlan
+	back       bool // it deploys an earlier revision: that worked, and whatever is wrong with the cluster must not keep from it
 }
 
 // releasePlan is a release as it should be, and what has to be done for it.

@@ -184,7 +184,7 @@ func (e *Engine) planBack(ctx context.Context, o UpOptions) (*plan, error) {
 	if err := e.checkMoved(); err != nil {
 		return nil, err
 	}
-	p := &plan{}
+	p := &plan{back: true}
 	p.takeApp(copies(o.back.Objects))
 	if p.app.namespace == nil || p.app.ingress == nil {
 		return nil, &NoRevisionError{Number: o.back.Number, Status: RevisionUnreadable}

@@ -219,7 +219,7 @@ const Preflight Component = "check"
 // preflight is the first phase of up: what check looks at and the plan does not refuse by itself. Its errors
 // come all at once. Where everything is there and as it should be, nothing is looked at: it works already.
 func (e *Engine) preflight(ctx context.Context, p *plan) error {
-	if len(p.releases()) == 0 && e.inventory != nil && e.inventory.Complete {
+	if p.back || len(p.releases()) == 0 && e.inventory != nil && e.inventory.Complete {
 		return nil
 	}
 	l := &look{Engine: e, plan: p, inUp: true}

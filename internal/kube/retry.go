@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
@@ -21,10 +22,11 @@ func (c *Client) RetryPulls(ctx context.Context, deployment Ref) (int, error) {
 // StuckPulls are the pods of a Deployment's newest rollout that can't pull their image. They serve nothing, and
 // the kubelet waits up to five minutes before it tries again.
 func (c *Client) StuckPulls(ctx context.Context, deployment Ref) ([]*unstructured.Unstructured, error) {
-	view, err := c.snapshot(ctx, []Ref{deployment})
+	found, err := c.snapshot(ctx, []Ref{deployment})
 	if err != nil {
 		return nil, err
 	}
+	view := &view{source: found, answers: newAnswers(), now: time.Now()}
 	obj := view.object(deployment)
 	if obj == nil {
 		return nil, nil

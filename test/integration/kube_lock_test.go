@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pwdeploy/pwdeploy/internal/kube"
+	"github.com/pwdeploy/pwdeploy/test/harness"
 )
 
 func lockRef(ns string) kube.Ref {
@@ -39,7 +40,7 @@ func deadHolder(t *testing.T, ns string, seconds int32) {
 	who, now := "dead@elsewhere pid 1/xxxxxxxx", metav1.NewMicroTime(time.Now().Add(time.Hour))
 	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: kube.LockName, Annotations: map[string]string{"pwdeploy/command": "up"}},
 		Spec: coordinationv1.LeaseSpec{HolderIdentity: &who, LeaseDurationSeconds: &seconds, AcquireTime: &now, RenewTime: &now}}
-	if _, err := adminClient(t).CoordinationV1().Leases(ns).Create(t.Context(), lease, metav1.CreateOptions{FieldManager: someoneElse}); err != nil {
+	if _, err := harness.Admin(t).CoordinationV1().Leases(ns).Create(t.Context(), lease, metav1.CreateOptions{FieldManager: someoneElse}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -47,13 +48,13 @@ func deadHolder(t *testing.T, ns string, seconds int32) {
 // TestLock: one holder at a time. A live one is named, and waited for as long as is asked.
 func TestLock(t *testing.T) {
 	t.Parallel()
-	ns := namespace(t, nil)
+	ns := harness.Namespace(t, nil)
 	first, second := connect(t, nil), connect(t, nil)
 	_, lock := mustLock(t, first, lockAs(ns, "first@here pid 1"))
 	if lock.Contended {
 		t.Error("nobody else held it")
 	}
-	lease := read(t, lockRef(ns))
+	lease := harness.Read(t, lockRef(ns))
 	if !kube.Owned(lease, ns) {
 		t.Errorf("the Lease is not marked as ours: %v", lease.GetLabels())
 	}
@@ -81,7 +82,7 @@ func TestLock(t *testing.T) {
 	if !taken.Contended {
 		t.Error("it is not known that somebody else was at work")
 	}
-	if err := taken.Release(t.Context()); err != nil || read(t, lockRef(ns)) != nil {
+	if err := taken.Release(t.Context()); err != nil || harness.Read(t, lockRef(ns)) != nil {
 		t.Errorf("released: %v, and the Lease is there", err)
 	}
 }
@@ -89,7 +90,7 @@ func TestLock(t *testing.T) {
 // TestLockOfTheDead is taken over when it has expired by the clock of who waits, and not before.
 func TestLockOfTheDead(t *testing.T) {
 	t.Parallel()
-	ns := namespace(t, nil)
+	ns := harness.Namespace(t, nil)
 	const lasts = 3
 	deadHolder(t, ns, lasts)
 	begin := time.Now()
@@ -108,7 +109,7 @@ func TestLockOfTheDead(t *testing.T) {
 // TestLockLost: who loses the lock writes nothing more, and what it was doing ends with the reason.
 func TestLockLost(t *testing.T) {
 	t.Parallel()
-	ns := namespace(t, nil)
+	ns := harness.Namespace(t, nil)
 	client := connect(t, nil)
 	options := lockAs(ns, "first@here pid 1")
 	options.Duration = 3 * time.Second
@@ -117,8 +118,8 @@ func TestLockLost(t *testing.T) {
 		t.Error("taking the lock counts as a change")
 	}
 	other := "other@there pid 2/yyyyyyyy"
-	leases := adminClient(t).CoordinationV1().Leases(ns)
-	eventually(t, "the lock is taken away", func() bool {
+	leases := harness.Admin(t).CoordinationV1().Leases(ns)
+	harness.Eventually(t, "the lock is taken away", func() bool {
 		lease, err := leases.Get(t.Context(), kube.LockName, metav1.GetOptions{})
 		if err != nil {
 			return false
@@ -140,7 +141,7 @@ func TestLockLost(t *testing.T) {
 	if !errors.As(err, &lost) || client.Wrote() {
 		t.Errorf("a write without the lock: %v", err)
 	}
-	if err := lock.Release(t.Context()); err != nil || read(t, lockRef(ns)) == nil {
+	if err := lock.Release(t.Context()); err != nil || harness.Read(t, lockRef(ns)) == nil {
 		t.Errorf("somebody else's lock was released: %v", err)
 	}
 }
@@ -148,7 +149,7 @@ func TestLockLost(t *testing.T) {
 // TestLockStalls: while the lock can't be renewed writes wait; they go on when it can.
 func TestLockStalls(t *testing.T) {
 	t.Parallel()
-	ns := namespace(t, nil)
+	ns := harness.Namespace(t, nil)
 	var broken atomic.Bool
 	client := connect(t, func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -175,7 +176,7 @@ func TestLockStalls(t *testing.T) {
 		t.Fatalf("written without the lock: %v", err)
 	case <-time.After(time.Second):
 	}
-	if read(t, kube.RefOf(object(t, ns, configMap("waits", "key", "value")))) != nil {
+	if harness.Read(t, kube.RefOf(object(t, ns, configMap("waits", "key", "value")))) != nil {
 		t.Error("written without the lock")
 	}
 	broken.Store(false)

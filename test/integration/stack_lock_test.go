@@ -6,18 +6,19 @@ import (
 	"time"
 
 	"github.com/pwdeploy/pwdeploy/internal/kube"
+	"github.com/pwdeploy/pwdeploy/test/harness"
 )
 
 // TestTwoAtOnce: the second run names the first and does nothing, or waits for it.
 func TestTwoAtOnce(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.foreignController(t)
+	s.ForeignController(t)
 	s.up(t)
-	_, lock := mustLock(t, connect(t, nil), lockAs(s.app, "anna@laptop pid 7"))
+	_, lock := mustLock(t, connect(t, nil), lockAs(s.App, "anna@laptop pid 7"))
 	before := s.snapshot(t)
 	for _, args := range [][]string{{"up", "--replicas", "3"}, {"down", "--yes"}} {
-		r := s.pwdeploy(t.Context(), args...)
+		r := s.Pwdeploy(t.Context(), args...)
 		requireRefused(t, r, 5, "another run is at work on this deployment: anna@laptop pid 7, pwdeploy up, since ", "--lock-timeout")
 	}
 	requireUntouched(t, before, s.snapshot(t))
@@ -26,21 +27,21 @@ func TestTwoAtOnce(t *testing.T) {
 	}
 
 	finished := make(chan result, 1)
-	go func() { finished <- s.pwdeploy(t.Context(), "up", "--replicas", "3", "--lock-timeout", "1m") }()
+	go func() { finished <- s.Pwdeploy(t.Context(), "up", "--replicas", "3", "--lock-timeout", "1m") }()
 	select {
 	case r := <-finished:
-		t.Fatalf("it did not wait: exit code %d\n%s", r.code, r.errors)
+		t.Fatalf("it did not wait: exit code %d\n%s", r.Code, r.Errors)
 	case <-time.After(7 * time.Second): // longer than it takes to see that the holder is alive
 	}
 	if err := lock.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	r := <-finished
-	if r.code != 0 || !strings.Contains(r.errors, "lock           held by anna@laptop pid 7, pwdeploy up") || !strings.Contains(r.errors, "ours now") {
-		t.Errorf("exit code %d\n%s", r.code, r.errors)
+	if r.Code != 0 || !strings.Contains(r.Errors, "lock           held by anna@laptop pid 7, pwdeploy up") || !strings.Contains(r.Errors, "ours now") {
+		t.Errorf("exit code %d\n%s", r.Code, r.Errors)
 	}
-	requireSpec(t, read(t, s.deployment()), []string{"--replicas", "3"})
-	if read(t, lockRef(s.app)) != nil {
+	requireSpec(t, harness.Read(t, s.deployment()), []string{"--replicas", "3"})
+	if harness.Read(t, lockRef(s.App)) != nil {
 		t.Error("the lock was not released")
 	}
 }
@@ -49,22 +50,22 @@ func TestTwoAtOnce(t *testing.T) {
 func TestUpKilled(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	edge := s.foreignController(t)
-	edge.close() // nobody answers: up waits, and holds the lock
+	edge := s.ForeignController(t)
+	edge.Close() // nobody answers: up waits, and holds the lock
 	kill := s.start(t, "up")
-	eventually(t, "the app is applied", func() bool { return read(t, s.deployment()) != nil })
+	harness.Eventually(t, "the app is applied", func() bool { return harness.Read(t, s.deployment()) != nil })
 	kill()
-	if read(t, lockRef(s.app)) == nil {
+	if harness.Read(t, lockRef(s.App)) == nil {
 		t.Fatal("the lock of the dead is gone")
 	}
 	begin := time.Now()
-	s.env = append(s.env, "PWDEPLOY_TIMEOUT=40s")
-	r := s.pwdeploy(t.Context(), "up")                                      // still nobody answers
+	s.Env = append(s.Env, "PWDEPLOY_TIMEOUT=40s")
+	r := s.Pwdeploy(t.Context(), "up")                                      // still nobody answers
 	if took := time.Since(begin); took < kube.LeaseDuration-6*time.Second { // the heartbeat may be 5 s old
 		t.Errorf("taken over after %s", took)
 	}
-	if r.code != 1 || !strings.Contains(r.errors, "is not served") || !strings.Contains(r.errors, "ours now") {
-		t.Errorf("exit code %d\n%s", r.code, r.errors)
+	if r.Code != 1 || !strings.Contains(r.Errors, "is not served") || !strings.Contains(r.Errors, "ours now") {
+		t.Errorf("exit code %d\n%s", r.Code, r.Errors)
 	}
 }
 
@@ -72,15 +73,15 @@ func TestUpKilled(t *testing.T) {
 func TestDownAfterData(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.foreignController(t)
+	s.ForeignController(t)
 	empty := s.snapshot(t)
 	s.up(t)
 	s.down(t)
-	if read(t, s.password()) == nil || read(t, kube.Ref{GroupVersionKind: kube.NamespaceKind, Name: s.app}) != nil {
+	if harness.Read(t, s.password()) == nil || harness.Read(t, kube.Ref{GroupVersionKind: kube.NamespaceKind, Name: s.App}) != nil {
 		t.Fatal("the data is gone, or the app's namespace is not")
 	}
-	if r := s.pwdeploy(t.Context(), "down", "--yes"); r.code != 0 || !strings.Contains(r.out, "Nothing to take away") {
-		t.Errorf("down again: exit code %d\n%s%s", r.code, r.out, r.errors)
+	if r := s.Pwdeploy(t.Context(), "down", "--yes"); r.Code != 0 || !strings.Contains(r.Out, "Nothing to take away") {
+		t.Errorf("down again: exit code %d\n%s%s", r.Code, r.Out, r.Errors)
 	}
 	s.down(t, "--delete-data")
 	requireUntouched(t, empty, s.snapshot(t))

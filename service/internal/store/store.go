@@ -55,6 +55,7 @@ type Redis struct {
 	current atomic.Pointer[link]
 	renewMu sync.Mutex
 	health  health
+	dialer  *dialer
 }
 
 // link is a pool of connections that were all made with one password.
@@ -66,7 +67,7 @@ type link struct {
 // Open reads the password file and prepares a client. It does not wait for
 // Redis: a service that starts before its Redis becomes ready when Redis does.
 func Open(opts Options) (*Redis, error) {
-	r := &Redis{opts: opts, health: health{log: opts.Log, observer: opts.Observer}}
+	r := &Redis{opts: opts, dialer: newDialer(), health: health{log: opts.Log, observer: opts.Observer}}
 	password := ""
 	if opts.PasswordFile != "" {
 		var err error
@@ -176,6 +177,7 @@ func (r *Redis) connect(password string) *link {
 		// report 0 for a key that was there; who gets a 503 decides.
 		MaxRetries:            -1,
 		DialerRetries:         1,
+		Dialer:                r.dialer.dial,
 		DialTimeout:           stepTimeout,
 		ReadTimeout:           stepTimeout,
 		WriteTimeout:          stepTimeout,

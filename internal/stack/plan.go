@@ -250,6 +250,9 @@ func (e *Engine) checkPlan(ctx context.Context, p *plan) error {
 	if err := e.kube.CheckAccess(ctx, wanted); err != nil {
 		return err
 	}
+	if err := e.preflight(ctx, p); err != nil {
+		return err
+	}
 	return e.checkForeign(ctx, p)
 }
 

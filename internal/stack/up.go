@@ -322,7 +322,7 @@ func (r *run) applyRelease(ctx context.Context, c Component, spec helm.Spec) err
 func (r *run) tellProblems(c Component) func([]kube.Readiness) {
 	return func(states []kube.Readiness) {
 		if p := firstProblem(states); p != nil {
-			r.events.emit(c, Problem, p.String(), p.Hint)
+			r.events.emit(c, Problem, p.String(), fmt.Sprintf("%s (%s)", p.Hint, p.Verdict()))
 		}
 	}
 }
@@ -358,11 +358,15 @@ func (r *run) wait(ctx, waitCtx context.Context, c Component, refs []kube.Ref) e
 	return err
 }
 
-// waitingFor names what is not ready yet.
+// waitingFor names what is not ready yet, and what every start has to get over.
 func waitingFor(states []kube.Readiness) string {
 	var parts []string
 	for _, s := range states {
-		if !s.Ready {
+		switch {
+		case s.Ready:
+		case s.Problem != nil:
+			parts = append(parts, fmt.Sprintf("%s %s %s (%s)", s.Ref.Kind, s.Ref.Name, s.Message, s.Problem.Message))
+		default:
 			parts = append(parts, fmt.Sprintf("%s %s %s", s.Ref.Kind, s.Ref.Name, s.Message))
 		}
 	}

@@ -34,16 +34,16 @@ func (s *site) requireHistory(t *testing.T, want ...string) {
 // noMorePods keeps the app's namespace from holding more pods than it has.
 func (s *site) noMorePods(t *testing.T, most int) kube.Ref {
 	t.Helper()
-	return kube.RefOf(create(t, object(t, s.app, fmt.Sprintf("{apiVersion: v1, kind: ResourceQuota, metadata: {name: full}, spec: {hard: {pods: %d}}}", most))))
+	return kube.RefOf(create(t, object(t, s.App, fmt.Sprintf("{apiVersion: v1, kind: ResourceQuota, metadata: {name: full}, spec: {hard: {pods: %d}}}", most))))
 }
 
 // TestHistory: a set that is deployed is one revision, however many runs it takes, and says where it came from.
 func TestHistory(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.foreignController(t)
-	if r := s.pwdeploy(t.Context(), "history"); r.code != 0 || !strings.Contains(r.out, "Nothing was deployed yet") {
-		t.Errorf("before anything: exit code %d\n%s%s", r.code, r.out, r.errors)
+	s.ForeignController(t)
+	if r := s.Pwdeploy(t.Context(), "history"); r.Code != 0 || !strings.Contains(r.Out, "Nothing was deployed yet") {
+		t.Errorf("before anything: exit code %d\n%s%s", r.Code, r.Out, r.Errors)
 	}
 	s.requireHistory(t)
 
@@ -59,7 +59,7 @@ func TestHistory(t *testing.T) {
 	requireOrigin(t, first[0], file)
 	before := s.snapshot(t)
 	s.up(t, "--image", "pw/crudservice:1") // from elsewhere, but the same
-	remove(t, kube.Ref{GroupVersionKind: kube.ServiceKind, Namespace: s.app, Name: "pw-crud"})
+	remove(t, kube.Ref{GroupVersionKind: kube.ServiceKind, Namespace: s.App, Name: "pw-crud"})
 	s.up(t, "--image", "pw/crudservice:1") // mends what somebody deleted
 	s.requireHistory(t, "1 deployed 1")
 	if lines := differences(before, s.snapshot(t)); slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "pwdeploy-") }) {
@@ -68,8 +68,8 @@ func TestHistory(t *testing.T) {
 
 	quota := s.noMorePods(t, 2)
 	for range 2 { // the second run tries the same again
-		if r := s.pwdeploy(t.Context(), "up", "--image", "pw/crudservice:2"); r.code != 1 {
-			t.Fatalf("exit code %d\n%s", r.code, r.errors)
+		if r := s.Pwdeploy(t.Context(), "up", "--image", "pw/crudservice:2"); r.Code != 1 {
+			t.Fatalf("exit code %d\n%s", r.Code, r.Errors)
 		}
 		s.requireHistory(t, "2 failed 2", "1 deployed 1")
 	}
@@ -77,9 +77,9 @@ func TestHistory(t *testing.T) {
 	s.up(t, "--image", "pw/crudservice:3")
 	s.requireHistory(t, "3 deployed 3", "2 failed 2", "1 superseded 1")
 
-	table := s.pwdeploy(t.Context(), "history")
-	if table.code != 0 || strings.Count(table.out, "\n") != 4 || !strings.Contains(table.out, "redis 23.1.1") {
-		t.Errorf("exit code %d\n%s%s", table.code, table.out, table.errors)
+	table := s.Pwdeploy(t.Context(), "history")
+	if table.Code != 0 || strings.Count(table.Out, "\n") != 4 || !strings.Contains(table.Out, "redis 23.1.1") {
+		t.Errorf("exit code %d\n%s%s", table.Code, table.Out, table.Errors)
 	}
 	s.requireSecretKept(t)
 	if down := s.down(t, "--delete-data"); len(down.Kept) > 0 {
@@ -105,7 +105,7 @@ func requireOrigin(t *testing.T, r stack.Revision, file string) {
 // requireSecretKept fails if a revision holds a Secret's value, packed or not.
 func (s *site) requireSecretKept(t *testing.T) {
 	t.Helper()
-	stored, err := connect(t, nil).ReadRevisions(t.Context(), s.app)
+	stored, err := connect(t, nil).ReadRevisions(t.Context(), s.App)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -135,7 +135,11 @@ func cordon(t *testing.T, node string) (uncordon func()) {
 // gone: a PodDisruptionBudget that says no is asked again.
 func drain(t *testing.T, node string) {
 	t.Helper()
-	for _, p := range evictable(t, node) {
+	pods, err := evictable(t.Context(), node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pods {
 		eviction := &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name}}
 		eventually(t, "Pod "+p.Name+" may be evicted", func(ctx context.Context) (bool, error) {
 			err := shared.client.PolicyV1().Evictions(p.Namespace).Evict(ctx, eviction)
@@ -149,49 +153,61 @@ func drain(t *testing.T, node string) {
 		})
 		t.Logf("evicted Pod %s/%s from %s", p.Namespace, p.Name, node)
 	}
-	eventually(t, "no pod is left on "+node, func(context.Context) (bool, error) { return len(evictable(t, node)) == 0, nil })
+	eventually(t, "no pod is left on "+node, func(ctx context.Context) (bool, error) {
+		pods, err := evictable(ctx, node)
+		return err == nil && len(pods) == 0, err
+	})
 }
 
-func evictable(t *testing.T, node string) []corev1.Pod {
-	t.Helper()
-	list, err := shared.client.CoreV1().Pods("").List(t.Context(), metav1.ListOptions{FieldSelector: "spec.nodeName=" + node})
+// evictable lists a node's pods without those that belong on it: a DaemonSet's, and the kubelet's own.
+func evictable(ctx context.Context, node string) ([]corev1.Pod, error) {
+	list, err := shared.client.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + node})
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	return slices.DeleteFunc(list.Items, func(p corev1.Pod) bool {
 		owner := metav1.GetControllerOf(&p)
 		_, mirror := p.Annotations[corev1.MirrorPodAnnotationKey]
 		return mirror || owner != nil && owner.Kind == "DaemonSet"
-	})
+	}), nil
 }
 
 // killProcess kills a program of a pod's only container with SIGKILL, as the kernel does when memory runs out. Inside
-// the container nobody can do that to its first process; it is done from the machine, which sees the lab's processes.
+// the container nobody can do that to its first process: it is done from the machine, which sees the lab's processes.
+// Where it doesn't see the cluster's, or may not, the test is skipped.
 func killProcess(t *testing.T, p corev1.Pod, program string) {
 	t.Helper()
 	_, id, _ := strings.Cut(p.Status.ContainerStatuses[0].ContainerID, "://")
-	cgroups, err := filepath.Glob("/proc/[0-9]*/cgroup")
-	if err != nil || id == "" {
-		t.Fatalf("container %q, %v", id, err)
+	pid := processOf(t, id, program)
+	err := error(syscall.ESRCH)
+	if pid > 0 {
+		err = syscall.Kill(pid, syscall.SIGKILL)
 	}
-	for _, file := range cgroups {
-		groups, _ := os.ReadFile(file) //nolint:errcheck // processes end meanwhile
-		name, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "comm"))
-		if !strings.Contains(string(groups), id) || strings.TrimSpace(string(name)) != program {
-			continue
-		}
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-		if err == nil {
-			err = syscall.Kill(pid, syscall.SIGKILL)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	if err == nil {
 		t.Logf("killed %s of Pod %s/%s", program, p.Namespace, p.Name)
 		return
 	}
 	if os.Getenv("LAB_ADDRESS") == "" {
-		t.Skipf("no process %s of container %s on this machine", program, id)
+		t.Skipf("kill %s of container %s from this machine: %v", program, id, err)
 	}
-	t.Fatalf("no process %s of container %s", program, id)
+	t.Fatalf("kill %s of container %s: %v", program, id, err)
+}
+
+// processOf finds a container's process by its name, or returns 0.
+func processOf(t *testing.T, container, program string) int {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		// Processes end meanwhile.
+		groups, _ := os.ReadFile(file)
+		name, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "comm"))
+		if strings.Contains(string(groups), container) && strings.TrimSpace(string(name)) == program {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+			return pid
+		}
+	}
+	return 0
 }

@@ -19,7 +19,8 @@ const (
 	// callTimeout bounds one call altogether: waiting for a connection,
 	// dialling, and the renewal of a refused password included.
 	callTimeout = time.Second
-	// stepTimeout bounds each part of a call: a dial, a write, a read.
+	// stepTimeout bounds getting a connection: waiting for one, and dialling. A
+	// command is sent once, so its answer may take what is left of callTimeout.
 	stepTimeout = 500 * time.Millisecond
 	// poolSize is the number of connections one replica may hold.
 	poolSize = 64
@@ -179,8 +180,8 @@ func (r *Redis) connect(password string) *link {
 		DialerRetries:         1,
 		Dialer:                r.dialer.dial,
 		DialTimeout:           stepTimeout,
-		ReadTimeout:           stepTimeout,
-		WriteTimeout:          stepTimeout,
+		ReadTimeout:           callTimeout,
+		WriteTimeout:          callTimeout,
 		PoolTimeout:           stepTimeout,
 		ContextTimeoutEnabled: true,
 		PoolSize:              poolSize,

@@ -18,9 +18,6 @@ const (
 	slowAfter = 3 * time.Second
 )
 
-// clockTolerance is how far clocks may differ before that is told.
-const clockTolerance = 2 * time.Minute
-
 // errStopped ends the waiting for an API server when the command is over.
 var errStopped = errors.New("the command ends")
 
@@ -36,7 +33,6 @@ type link struct {
 	away      time.Time // since when, if that was told; else zero
 	throttles bool      // that was told
 	isSlow    bool      // that was told
-	clocks    bool      // they were compared
 }
 
 func newLink(o Options, host string) *link {
@@ -108,27 +104,6 @@ func (l *link) slow(req *http.Request) {
 		l.isSlow = true
 		l.tell(fmt.Sprintf("the API server is slow: %s %s is without an answer for %.0f s; it, its etcd, or a webhook that it asks may be overloaded",
 			req.Method, req.URL.Path, slowAfter.Seconds()))
-	}
-}
-
-// compareClocks tells, once, if the API server's clock shows another time than ours: certificates and tokens are refused
-// then that are good.
-func (l *link) compareClocks(begin time.Time, resp *http.Response) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	date, err := http.ParseTime(resp.Header.Get("Date"))
-	if l.clocks || err != nil {
-		return
-	}
-	l.clocks = true
-	off := ahead(begin, time.Now(), date)
-	direction := "ahead of"
-	if off < 0 {
-		off, direction = -off, "behind"
-	}
-	if off > clockTolerance {
-		l.tell(fmt.Sprintf("this machine's clock is %s %s the API server's: certificates and tokens may be refused for it; set the clock (timedatectl status)",
-			off.Round(time.Second), direction))
 	}
 }
 

@@ -87,12 +87,10 @@ func (t *persistentTransport) once(req *http.Request) (*http.Response, error) {
 	}
 	timer := time.AfterFunc(slowAfter, func() { t.link.slow(req) })
 	defer timer.Stop()
-	begin := time.Now()
 	resp, err := t.next.RoundTrip(req)
 	if err != nil {
 		return nil, err
 	}
-	t.link.compareClocks(begin, resp)
 	body, err := io.ReadAll(resp.Body)
 	resp.Body.Close()
 	if err != nil {

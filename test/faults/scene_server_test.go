@@ -50,7 +50,7 @@ func serverScenes() []scene {
 		{name: "certificate for another name", provoke: certified(now.Add(-time.Hour), now.Add(time.Hour), "elsewhere.test", true),
 			want: want{code: 4, object: "https://127.0.0.1:", reason: "the API server's certificate is for another name", hint: "tls-server-name"}},
 		{name: "clock skew", provoke: clock(10 * time.Minute),
-			want: want{code: 0, object: "this machine's clock", reason: "behind the API server's", hint: "set the clock"}},
+			want: want{code: 1, object: "this machine's clock", reason: "behind the cluster's", hint: "NTP"}},
 	}
 }
 

@@ -14,6 +14,7 @@ func corpus() []scene {
 		kubeconfigScenes(),
 		ingressScenes(),
 		serverScenes(),
+		chartScenes(),
 	)
 }
 

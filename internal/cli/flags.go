@@ -26,7 +26,10 @@ func (a *app) settingFlags(f *pflag.FlagSet, names ...string) {
 			usage += fmt.Sprintf(" (default %s)", v)
 		}
 		value := &settingValue{placeholder: s.Value}
-		f.Var(value, name, usage)
+		flag := f.VarPF(value, name, "", usage)
+		if s.Value == "bool" {
+			flag.NoOptDefVal = "true"
+		}
 		a.flags.values[name] = &value.text
 	}
 }

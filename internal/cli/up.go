@@ -1,6 +1,10 @@
 package cli
 
 import (
+	"context"
+	"errors"
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"github.com/pwdeploy/pwdeploy/internal/stack"
@@ -19,7 +23,8 @@ left alone. An ingress controller that somebody else installed is used, never ch
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.up(cmd, f) },
 	}
 	cmd.Flags().SortFlags = false
-	a.settingFlags(cmd.Flags(), "host", "image", "replicas")
+	a.settingFlags(cmd.Flags(), "host", "image", "replicas", "keep-replicas")
+	cmd.Flags().BoolVar(&f.TakeOver, "take-over", false, "set fields that somebody else has set, too")
 	return cmd
 }
 
@@ -36,8 +41,23 @@ func (a *app) up(cmd *cobra.Command, f stack.UpOptions) error {
 	}
 	result, err := engine.Up(cmd.Context(), f)
 	progress.Close()
+	var refused *stack.RefusedError
+	if errors.As(err, &refused) && f.Agreed == nil && a.agrees(cmd.Context(), refused) {
+		f.Agreed = refused
+		return a.up(cmd, f)
+	}
 	if err != nil {
 		return err
 	}
 	return a.print(result, func() { ui.Up(a.Out, ui.NewStyle(a.Out, a.getenv), result) })
+}
+
+// agrees shows a person what is in the way and asks whether to go on. Where there is nobody or nothing to ask the
+// answer is no.
+func (a *app) agrees(ctx context.Context, refused *stack.RefusedError) bool {
+	if refused.Ask() == "" || !a.interactive() {
+		return false
+	}
+	fmt.Fprintf(a.Err, "\n%s\n\n", refused)
+	return a.confirm(ctx, refused.Ask())
 }

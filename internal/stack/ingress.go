@@ -155,7 +155,7 @@ const (
 // awaitWebhook returns when the API server, and with it every admission webhook for Ingresses, takes the
 // app's Ingress. It asks by a dry run, the only proof that the whole way works: readiness, CA bundle and
 // endpoints can all be there while the API server still can't reach the webhook (ingress-nginx#5401).
-func (e *Engine) awaitWebhook(ctx, waitCtx context.Context, ingress *unstructured.Unstructured) error {
+func (e *Engine) awaitWebhook(ctx, waitCtx context.Context, ingress *kube.Trial) error {
 	for wait := webhookFirstPause; ; wait = min(2*wait, webhookLastPause) {
 		err := e.kube.DryRun(ctx, ingress)
 		if err == nil || !webhookMayRecover(err) {
@@ -169,7 +169,7 @@ func (e *Engine) awaitWebhook(ctx, waitCtx context.Context, ingress *unstructure
 			if ctx.Err() == nil {
 				return errGivenUp
 			}
-			return &WebhookError{Ref: kube.RefOf(ingress), Err: err}
+			return &WebhookError{Ref: kube.RefOf(ingress.Object), Err: err}
 		case <-time.After(wait):
 		}
 	}

@@ -22,6 +22,7 @@ type plan struct {
 	redis      releasePlan
 	ingress    *releasePlan // nil: somebody else's controller is used
 	app        appPlan
+	password   []byte // Redis', where it was made already
 }
 
 // releasePlan is a release as it should be, and what has to be done for it.
@@ -35,6 +36,7 @@ type appPlan struct {
 	namespace *unstructured.Unstructured
 	objects   []*unstructured.Unstructured // all but the namespace and the Ingress
 	ingress   *unstructured.Unstructured   // applied when the controller's admission webhook answers
+	trials    []*kube.Trial                // of all of them and the password: what applying would do
 }
 
 // all gives the objects that pwdeploy owns in the app's namespace.
@@ -43,7 +45,7 @@ func (p appPlan) all() []*unstructured.Unstructured {
 }
 
 // makePlan reads the cluster and fetches the charts, side by side.
-func (e *Engine) makePlan(ctx context.Context) (*plan, error) {
+func (e *Engine) makePlan(ctx context.Context, o UpOptions) (*plan, error) {
 	if err := e.checkMoved(); err != nil {
 		return nil, err
 	}
@@ -61,7 +63,10 @@ func (e *Engine) makePlan(ctx context.Context) (*plan, error) {
 		ingressChart, err = e.fetch(ctx2, Ingress, source(helm.DefaultIngressNginx(), e.cfg.Ingress.Chart))
 		return err
 	})
-	group.Go(func() error { return e.checkPassword(ctx2) })
+	group.Go(func() (err error) {
+		p.password, err = e.findPassword(ctx2)
+		return err
+	})
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
@@ -71,7 +76,7 @@ func (e *Engine) makePlan(ctx context.Context) (*plan, error) {
 	if err := e.planReleases(ctx, p, redisChart, ingressChart); err != nil {
 		return nil, err
 	}
-	return p, e.checkPlan(ctx, p)
+	return p, e.checkPlan(ctx, p, o)
 }
 
 // MovedError says that the configuration puts a release into another namespace than the last run did.
@@ -238,7 +243,7 @@ func (e *Engine) objectsMissing(ctx context.Context, spec helm.Spec) (bool, erro
 }
 
 // checkPlan asks the cluster whether the plan can be carried out, and looks for objects in its way.
-func (e *Engine) checkPlan(ctx context.Context, p *plan) error {
+func (e *Engine) checkPlan(ctx context.Context, p *plan, o UpOptions) error {
 	var err error
 	if p.namespaces, err = e.planNamespaces(ctx, p); err != nil {
 		return err
@@ -250,7 +255,7 @@ func (e *Engine) checkPlan(ctx context.Context, p *plan) error {
 	if err := e.kube.CheckAccess(ctx, wanted); err != nil {
 		return err
 	}
-	return e.checkForeign(ctx, p)
+	return e.tryApp(ctx, p, o)
 }
 
 // accessFor lists what the run will do, object by object and verb by verb.
@@ -323,20 +328,4 @@ func (p *plan) releases() []releasePlan {
 		out = append(out, *p.ingress)
 	}
 	return out
-}
-
-// checkForeign refuses to start if an object of the app is there and belongs to somebody else.
-func (e *Engine) checkForeign(ctx context.Context, p *plan) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(8)
-	for _, o := range append(p.app.all(), e.appPassword(nil)) {
-		group.Go(func() error {
-			obj, err := e.kube.Find(ctx, kube.RefOf(o))
-			if err != nil || obj == nil || kube.Owned(obj, e.instance()) {
-				return err
-			}
-			return &kube.ForeignError{Ref: kube.RefOf(o), ManagedBy: obj.GetLabels()[kube.ManagedByLabel]}
-		})
-	}
-	return group.Wait()
 }

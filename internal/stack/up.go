@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,8 +9,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/pwdeploy/pwdeploy/internal/helm"
 	"github.com/pwdeploy/pwdeploy/internal/kube"
@@ -70,6 +69,8 @@ func (e *UpError) Unwrap() []error {
 
 // UpOptions are what one up may do otherwise than the configuration says.
 type UpOptions struct {
+	TakeOver    bool          // set fields that somebody else has set, too
+	Agreed      *RefusedError // what a person was shown and agreed to: just that is done
 	LockTimeout time.Duration // how much longer than it takes to see that it is alive another run is waited for
 }
 
@@ -79,7 +80,7 @@ func (e *Engine) Up(ctx context.Context, o UpOptions) (*UpResult, error) {
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
-	p, err := e.makePlan(ctx)
+	p, err := e.makePlan(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -356,8 +357,7 @@ func waitingFor(states []kube.Readiness) string {
 // upApp applies the app's objects at once, the Ingress when the controller takes it, and waits.
 func (r *run) upApp(ctx, waitCtx context.Context, controllerReady <-chan struct{}) error {
 	r.events.start(App, "image "+r.cfg.Image)
-	objs := append([]*unstructured.Unstructured{r.appPassword(r.password)}, r.plan.app.objects...)
-	changes, err := r.kube.ApplyAll(ctx, objs, r.instance())
+	changes, err := r.applyFirst(ctx)
 	if err != nil {
 		return err
 	}
@@ -373,8 +373,21 @@ func (r *run) upApp(ctx, waitCtx context.Context, controllerReady <-chan struct{
 		action = "applied"
 	}
 	r.note(App, action, r.cfg.Image)
-	r.events.done(App, fmt.Sprintf("ready, %s with %d replicas, %s", r.cfg.Image, r.cfg.Replicas, summary(changes)))
+	r.events.done(App, fmt.Sprintf("ready, %s with %d replicas, %s", r.cfg.Image, r.plan.app.replicas(), summary(changes)))
 	return nil
+}
+
+// applyFirst applies all but the Ingress. The password may have been made since the plan.
+func (r *run) applyFirst(ctx context.Context) ([]kube.Change, error) {
+	if !bytes.Equal(r.password, r.plan.password) {
+		secret := r.appPassword(r.password)
+		trial, err := r.kube.Try(ctx, secret, r.terms())
+		if err != nil {
+			return nil, err
+		}
+		*r.plan.app.trial(kube.RefOf(secret)) = *trial
+	}
+	return r.kube.CarryAll(ctx, r.plan.app.first())
 }
 
 // rollOut waits for the pods and applies the Ingress, side by side. Where one of them fails, the other is no
@@ -418,10 +431,13 @@ func (r *run) applyIngress(ctx, waitCtx context.Context, controllerReady <-chan 
 		return errGivenUp
 	case <-controllerReady:
 	}
-	if err := r.awaitWebhook(ctx, waitCtx, r.plan.app.ingress); err != nil {
-		return err
+	trial := r.plan.app.trial(kube.RefOf(r.plan.app.ingress))
+	if trial.Action != kube.Unchanged {
+		if err := r.awaitWebhook(ctx, waitCtx, trial); err != nil {
+			return err
+		}
 	}
-	change, err := r.kube.Apply(ctx, r.plan.app.ingress, r.instance())
+	change, err := r.kube.Carry(ctx, trial)
 	*changes = append(*changes, change)
 	return err
 }

@@ -25,26 +25,35 @@ func (a *app) settingFlags(f *pflag.FlagSet, names ...string) {
 		if v := defaults[name]; v != "" {
 			usage += fmt.Sprintf(" (default %s)", v)
 		}
-		value := &settingValue{placeholder: s.Value}
-		flag := f.VarPF(value, name, "", usage)
+		if a.flags.values[name] == nil { // a flag of several commands has one value
+			a.flags.values[name] = new(string)
+		}
+		flag := f.VarPF(&settingValue{text: a.flags.values[name], placeholder: s.Value}, name, "", usage)
 		if s.Value == "bool" {
 			flag.NoOptDefVal = "true"
 		}
-		a.flags.values[name] = &value.text
 	}
 }
 
 // settingValue is a flag's value, and what stands for it in the help.
-type settingValue struct{ text, placeholder string }
+type settingValue struct {
+	text        *string
+	placeholder string
+}
 
 // Set implements pflag.Value.
 func (v *settingValue) Set(text string) error {
-	v.text = text
+	*v.text = text
 	return nil
 }
 
 // String implements pflag.Value.
-func (v *settingValue) String() string { return v.text }
+func (v *settingValue) String() string {
+	if v.text == nil { // pflag asks a zero value for its default
+		return ""
+	}
+	return *v.text
+}
 
 // Type implements pflag.Value.
 func (v *settingValue) Type() string { return v.placeholder }

@@ -40,6 +40,9 @@ type Options struct {
 	UserAgent  string
 	Log        *slog.Logger                                 // nil: nothing is logged
 	Wrap       func(rt http.RoundTripper) http.RoundTripper // seam for counting requests; may be nil
+	// Diagnose is given a problem of a container and the last lines of its log, and may name the cause better: this
+	// package does not know the programs that run. It may be nil.
+	Diagnose func(p *Problem, log []string)
 }
 
 // Client is a connection to one cluster. It is safe for concurrent use.

@@ -53,6 +53,9 @@ var (
 	ServiceKind      = schema.GroupVersionKind{Version: "v1", Kind: "Service"}
 	PodKind          = schema.GroupVersionKind{Version: "v1", Kind: "Pod"}
 	PVCKind          = schema.GroupVersionKind{Version: "v1", Kind: "PersistentVolumeClaim"}
+	EventKind        = schema.GroupVersionKind{Version: "v1", Kind: "Event"}
+	ConfigMapKind    = schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}
+	PVKind           = schema.GroupVersionKind{Version: "v1", Kind: "PersistentVolume"}
 	NodeKind         = schema.GroupVersionKind{Version: "v1", Kind: "Node"}
 	DeploymentKind   = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"}
 	StatefulSetKind  = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "StatefulSet"}
@@ -61,6 +64,7 @@ var (
 	JobKind          = schema.GroupVersionKind{Group: "batch", Version: "v1", Kind: "Job"}
 	LeaseKind        = schema.GroupVersionKind{Group: "coordination.k8s.io", Version: "v1", Kind: "Lease"}
 	AutoscalerKind   = schema.GroupVersionKind{Group: "autoscaling", Version: "v2", Kind: "HorizontalPodAutoscaler"}
+	StorageClassKind = schema.GroupVersionKind{Group: "storage.k8s.io", Version: "v1", Kind: "StorageClass"}
 	IngressKind      = schema.GroupVersionKind{Group: "networking.k8s.io", Version: "v1", Kind: "Ingress"}
 	IngressClassKind = schema.GroupVersionKind{Group: "networking.k8s.io", Version: "v1", Kind: "IngressClass"}
 )

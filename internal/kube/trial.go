@@ -60,7 +60,7 @@ func (c *Client) Try(ctx context.Context, obj *unstructured.Unstructured, terms 
 		return t, nil
 	}
 	t.Object = keeping(obj, live, terms.Keep)
-	return t, c.ask(ctx, t)
+	return t, c.rehearse(ctx, t)
 }
 
 // TryAll tries the objects side by side and returns the trials in the order of objs.
@@ -94,9 +94,9 @@ func keeping(obj, live *unstructured.Unstructured, keep [][]string) *unstructure
 	return obj
 }
 
-// ask has the server try the object. Where a conflict stops it, it is asked again by force: what else is in
+// rehearse has the server try the object. Where a conflict stops it, it is asked again by force: what else is in
 // the way is to be told at once.
-func (c *Client) ask(ctx context.Context, t *Trial) error {
+func (c *Client) rehearse(ctx context.Context, t *Trial) error {
 	after, err := c.patch(ctx, t.Object, t.Live, patchMode{dryRun: true})
 	var conflict *ConflictError
 	if errors.As(err, &conflict) {

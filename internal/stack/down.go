@@ -396,12 +396,15 @@ func (e *Engine) removeNamespaces(ctx context.Context, d *Down, out *DownResult)
 func (e *Engine) foreignContent(ctx context.Context, namespace string) ([]kube.Ref, error) {
 	remaining, err := e.kube.Remaining(ctx, namespace)
 	return slices.DeleteFunc(remaining, func(r kube.Ref) bool {
-		return namespace == e.cfg.Namespace && r.Kind == kube.SecretKind.Kind && r.Name == kube.InventoryName
+		return namespace == e.cfg.Namespace && (r.Kind == kube.SecretKind.Kind && r.Name == kube.InventoryName || kube.IsRevision(r))
 	}), err
 }
 
 // removeRecord deletes the record where the app's namespace stays.
 func (e *Engine) removeRecord(ctx context.Context) error {
+	if err := e.removeRevisions(ctx); err != nil {
+		return err
+	}
 	_, err := e.kube.Delete(ctx, kube.Ref{GroupVersionKind: kube.SecretKind, Namespace: e.cfg.Namespace, Name: kube.InventoryName}, "")
 	if apierrors.IsForbidden(err) {
 		return fmt.Errorf("the record can't be deleted: %w", err)

@@ -27,9 +27,10 @@ const controllerPods = "app.kubernetes.io/name=ingress-nginx,app.kubernetes.io/c
 
 // controller is the ingress controller that serves the app.
 type controller struct {
-	class     string
-	namespace string
-	foreign   bool // somebody else installed it: it is used and never changed
+	class          string
+	namespace      string
+	foreign        bool   // somebody else installed it: it is used and never changed
+	implementation string // what the class of a foreign one names
 }
 
 // findController looks for an ingress controller that is there already. Ours is told by its release's
@@ -96,8 +97,8 @@ func checkClass(classes []unstructured.Unstructured, own controller) error {
 
 func (e *Engine) foreignController(ctx context.Context, class *unstructured.Unstructured) (controller, error) {
 	c := controller{class: class.GetName(), namespace: class.GetAnnotations()[helmReleaseNamespace], foreign: true}
-	name, _, _ := unstructured.NestedString(class.Object, "spec", "controller")
-	if c.namespace == "" && name == nginxController {
+	c.implementation, _, _ = unstructured.NestedString(class.Object, "spec", "controller")
+	if c.namespace == "" && c.implementation == nginxController {
 		pods, err := e.kube.List(ctx, kube.Ref{GroupVersionKind: kube.PodKind}, controllerPods)
 		if err != nil && !apierrors.IsForbidden(err) {
 			return controller{}, err

@@ -28,7 +28,7 @@ type UpResult struct {
 // ComponentChange is what up did to a component.
 type ComponentChange struct {
 	Name    Component `json:"name"`
-	Action  string    `json:"action"`  // installed, upgraded, unchanged, reused, created, configured
+	Action  string    `json:"action"`  // installed, upgraded, rolled back, unchanged, reused, applied
 	Version string    `json:"version"` // of the chart, or the image
 }
 
@@ -42,6 +42,7 @@ type Step struct {
 type UpError struct {
 	Failures []ComponentError
 	Timeout  bool
+	Back     *Revision // what was deployed before, which a rollback returns to; nil if there is none
 }
 
 // ComponentError is why a component failed.
@@ -72,6 +73,8 @@ type UpOptions struct {
 	TakeOver    bool          // set fields that somebody else has set, too
 	Agreed      *RefusedError // what a person was shown and agreed to: just that is done
 	LockTimeout time.Duration // how much longer than it takes to see that it is alive another run is waited for
+
+	back *kube.Revision // deploy this instead of what the configuration says
 }
 
 // Up makes the deployment what the configuration says, waits until it is ready and proves it by a
@@ -85,17 +88,30 @@ func (e *Engine) Up(ctx context.Context, o UpOptions) (*UpResult, error) {
 		return nil, err
 	}
 	r := &run{Engine: e, options: o, plan: p, result: &UpResult{Target: e.target, Next: []Step{}}}
-	if err := r.prepare(ctx); err != nil {
-		return nil, err
-	}
-	if err := r.components(ctx); err != nil {
-		return nil, err
-	}
-	if err := r.finish(ctx); err != nil {
+	if err := r.carryOut(ctx); err != nil {
 		return nil, err
 	}
 	r.result.Seconds = time.Since(begin).Seconds()
 	return r.result, nil
+}
+
+// carryOut carries the plan out, and records that it failed if it did.
+func (r *run) carryOut(ctx context.Context) error {
+	err := r.deploy(ctx)
+	if err != nil {
+		r.revisionFailed(ctx, err)
+	}
+	return err
+}
+
+func (r *run) deploy(ctx context.Context) error {
+	if err := r.prepare(ctx); err != nil {
+		return err
+	}
+	if err := r.components(ctx); err != nil {
+		return err
+	}
+	return r.finish(ctx)
 }
 
 // run is one up under way.
@@ -105,6 +121,7 @@ type run struct {
 	plan     *plan
 	password []byte
 	record   *kube.Inventory
+	revision *kube.Revision // nil: what is deployed is no new one
 
 	mu     sync.Mutex
 	result *UpResult
@@ -119,6 +136,7 @@ func (r *run) changed() {
 
 // prepare makes the namespaces, records what is about to be made, and makes the password.
 func (r *run) prepare(ctx context.Context) error {
+	user := r.askWho(ctx)
 	made, err := r.makeNamespaces(ctx, r.plan.namespaces)
 	if err != nil {
 		return err
@@ -128,7 +146,7 @@ func (r *run) prepare(ctx context.Context) error {
 	}
 	r.record = r.inventoryBefore()
 	if !r.upToDate() {
-		if err := r.kube.WriteInventory(ctx, r.cfg.Namespace, r.record); err != nil {
+		if err := r.recordBefore(ctx, <-user); err != nil {
 			return err
 		}
 	}
@@ -139,7 +157,7 @@ func (r *run) prepare(ctx context.Context) error {
 // upToDate reports whether the last run was complete and recorded just what this one will: then nothing
 // new has to be recorded before the first change.
 func (r *run) upToDate() bool {
-	return r.inventory != nil && r.inventory.Complete && len(r.plan.releases()) == 0 && r.inventory.Same(r.record)
+	return !r.newSet() && len(r.plan.releases()) == 0 && r.inventory.Same(r.record)
 }
 
 // inventoryBefore is what was recorded and what is about to be made.
@@ -147,6 +165,7 @@ func (r *run) inventoryBefore() *kube.Inventory {
 	record := &kube.Inventory{}
 	if r.inventory != nil {
 		record.Objects = slices.Clone(r.inventory.Objects)
+		record.Revision, record.Set = r.inventory.Revision, r.inventory.Set
 	}
 	record.AddObjects(r.refs())
 	r.describe(record)
@@ -251,8 +270,8 @@ func (r *run) upController(ctx, waitCtx context.Context, ready chan<- struct{}) 
 
 // underWay and pastTense word what is done to a release.
 var (
-	underWay  = map[helm.Action]string{helm.ActionInstall: "installing", helm.ActionUpgrade: "upgrading"}
-	pastTense = map[helm.Action]string{helm.ActionNone: "unchanged", helm.ActionInstall: "installed", helm.ActionUpgrade: "upgraded"}
+	underWay  = map[helm.Action]string{helm.ActionInstall: "installing", helm.ActionUpgrade: "upgrading", helm.ActionRollback: "going back to"}
+	pastTense = map[helm.Action]string{helm.ActionNone: "unchanged", helm.ActionInstall: "installed", helm.ActionUpgrade: "upgraded", helm.ActionRollback: "rolled back"}
 )
 
 // upRelease installs or upgrades a release and waits until its objects are ready.
@@ -260,7 +279,7 @@ func (r *run) upRelease(ctx, waitCtx context.Context, c Component, rp releasePla
 	if rp.Action != helm.ActionNone {
 		r.events.progress(c, fmt.Sprintf("%s chart %s %s", underWay[rp.Action], rp.spec.Chart.Name, rp.spec.Chart.Version))
 		r.changed()
-		if err := r.applyRelease(ctx, c, rp.spec); err != nil {
+		if err := r.applyRelease(ctx, c, rp); err != nil {
 			return err
 		}
 	}
@@ -278,10 +297,10 @@ func (r *run) upRelease(ctx, waitCtx context.Context, c Component, rp releasePla
 
 // applyRelease lets Helm work, and watches the chart's hooks meanwhile: Helm would wait for a Job that
 // can't start until the time is up, and not say why.
-func (r *run) applyRelease(ctx context.Context, c Component, spec helm.Spec) error {
+func (r *run) applyRelease(ctx context.Context, c Component, rp releasePlan) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	spec.OnHook = func(kind, namespace, name string) {
+	rp.spec.OnHook = func(kind, namespace, name string) {
 		if kind != "Job" {
 			return
 		}
@@ -295,7 +314,7 @@ func (r *run) applyRelease(ctx context.Context, c Component, spec helm.Spec) err
 			}
 		}()
 	}
-	_, _, err := r.helm.Apply(ctx, spec)
+	err := r.changeRelease(ctx, rp)
 	var hopeless *kube.NotReadyError
 	if errors.As(context.Cause(ctx), &hopeless) {
 		return hopeless
@@ -303,11 +322,19 @@ func (r *run) applyRelease(ctx context.Context, c Component, spec helm.Spec) err
 	return err
 }
 
+func (r *run) changeRelease(ctx context.Context, rp releasePlan) error {
+	if rp.Action == helm.ActionRollback {
+		return r.helm.Rollback(ctx, rp.spec, rp.Plan)
+	}
+	_, _, err := r.helm.Apply(ctx, rp.spec)
+	return err
+}
+
 // tellProblems tells what is in the way of objects that are waited for.
 func (r *run) tellProblems(c Component) func([]kube.Readiness) {
 	return func(states []kube.Readiness) {
 		if p := firstProblem(states); p != nil {
-			r.events.emit(c, Problem, p.String(), p.Hint)
+			r.events.emit(c, Problem, p.String(), fmt.Sprintf("%s (%s)", p.Hint, p.Verdict()))
 		}
 	}
 }
@@ -343,11 +370,15 @@ func (r *run) wait(ctx, waitCtx context.Context, c Component, refs []kube.Ref) e
 	return err
 }
 
-// waitingFor names what is not ready yet.
+// waitingFor names what is not ready yet, and what every start has to get over.
 func waitingFor(states []kube.Readiness) string {
 	var parts []string
 	for _, s := range states {
-		if !s.Ready {
+		switch {
+		case s.Ready:
+		case s.Problem != nil:
+			parts = append(parts, fmt.Sprintf("%s %s %s (%s)", s.Ref.Kind, s.Ref.Name, s.Message, s.Problem.Message))
+		default:
 			parts = append(parts, fmt.Sprintf("%s %s %s", s.Ref.Kind, s.Ref.Name, s.Message))
 		}
 	}
@@ -477,11 +508,17 @@ func (r *run) finish(ctx context.Context) error {
 }
 
 func (r *run) recordAfter(ctx context.Context) error {
-	record := &kube.Inventory{Complete: true}
+	record := &kube.Inventory{Complete: true, Revision: r.record.Revision, Set: r.record.Set}
 	record.AddObjects(r.refs())
 	r.describe(record)
+	if r.revision != nil {
+		record.Revision, record.Set = r.revision.Number, r.revision.Set
+	}
 	if r.upToDate() && r.inventory.Same(record) {
 		return nil
+	}
+	if err := r.revisionDeployed(ctx); err != nil {
+		return err
 	}
 	return r.kube.WriteInventory(ctx, r.cfg.Namespace, record)
 }

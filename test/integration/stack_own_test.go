@@ -11,7 +11,7 @@ import (
 )
 
 func (s *site) service() kube.Ref {
-	return kube.Ref{GroupVersionKind: kube.ServiceKind, Namespace: s.app, Name: "pw-crud"}
+	return kube.Ref{GroupVersionKind: kube.ServiceKind, Namespace: s.App, Name: "pw-crud"}
 }
 
 // TestUpConflict: fields that somebody else has set are told all at once, before anything is touched, and are taken
@@ -19,28 +19,28 @@ func (s *site) service() kube.Ref {
 func TestUpConflict(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.foreignController(t)
+	s.ForeignController(t)
 	s.up(t)
-	secret := kube.Ref{GroupVersionKind: kube.SecretKind, Namespace: s.app, Name: "pw-crud-redis"}
+	secret := kube.Ref{GroupVersionKind: kube.SecretKind, Namespace: s.App, Name: "pw-crud-redis"}
 	password := secretValue(t, secret, "redis-password")
 	merge(t, s.deployment(), "kubectl-edit", `{"spec": {"replicas": 4, "minReadySeconds": 1}}`)
 	merge(t, s.service(), "console", `{"spec": {"type": "NodePort"}}`)
 	merge(t, secret, someoneElse, `{"data": {"redis-password": "dGhlaXJz"}}`)
 
 	before := s.snapshot(t)
-	r := s.pwdeploy(t.Context(), "up", "--image", "pw/crudservice:other")
+	r := s.Pwdeploy(t.Context(), "up", "--image", "pw/crudservice:other")
 	requireRefused(t, r, 1, "3 fields were set by somebody else", "--take-over")
 	for object, parts := range map[string][]string{
 		"Deployment": {".spec.replicas", "2", "4", "kubectl-edit"}, "Service": {".spec.type", "ClusterIP", "NodePort", "console"},
 		"Secret": {".data.redis-password", kube.Hidden, kube.Hidden, someoneElse},
 	} {
-		requireRow(t, r.errors, object, parts...)
+		requireRow(t, r.Errors, object, parts...)
 	}
-	if !strings.Contains(r.errors, "nothing was changed") || strings.Contains(r.errors, "--keep-replicas") {
-		t.Errorf("the hint is another:\n%s", r.errors)
+	if !strings.Contains(r.Errors, "nothing was changed") || strings.Contains(r.Errors, "--keep-replicas") {
+		t.Errorf("the hint is another:\n%s", r.Errors)
 	}
 	for _, form := range []string{password, "dGhlaXJz", "theirs\t"} {
-		if strings.Contains(r.errors, form) {
+		if strings.Contains(r.Errors, form) {
 			t.Error("a Secret's value was shown")
 		}
 	}
@@ -81,18 +81,18 @@ func requireRow(t *testing.T, text, object string, parts ...string) {
 func TestUpForeign(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.foreignController(t)
+	s.ForeignController(t)
 	s.up(t)
-	account := kube.Ref{GroupVersionKind: kube.ServiceKind.GroupVersion().WithKind("ServiceAccount"), Namespace: s.app, Name: "pw-crud"}
+	account := kube.Ref{GroupVersionKind: kube.ServiceKind.GroupVersion().WithKind("ServiceAccount"), Namespace: s.App, Name: "pw-crud"}
 	for _, ref := range []kube.Ref{s.service(), account} {
 		merge(t, ref, someoneElse, `{"metadata": {"labels": {"pwdeploy/instance": "other"}}}`)
 	}
 	merge(t, s.deployment(), "kubectl-edit", `{"spec": {"replicas": 4}}`)
 	before := s.snapshot(t)
-	r := s.pwdeploy(t.Context(), "up", "--take-over")
-	requireRefused(t, r, 1, "Service "+s.app+"/pw-crud exists and is managed by pwdeploy", "--namespace")
-	if !strings.Contains(r.errors, "ServiceAccount "+s.app+"/pw-crud exists") {
-		t.Errorf("the other object is not named:\n%s", r.errors)
+	r := s.Pwdeploy(t.Context(), "up", "--take-over")
+	requireRefused(t, r, 1, "Service "+s.App+"/pw-crud exists and is managed by pwdeploy", "--namespace")
+	if !strings.Contains(r.Errors, "ServiceAccount "+s.App+"/pw-crud exists") {
+		t.Errorf("the other object is not named:\n%s", r.Errors)
 	}
 	requireUntouched(t, before, s.snapshot(t))
 }
@@ -101,15 +101,15 @@ func TestUpForeign(t *testing.T) {
 func TestKeepReplicas(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.foreignController(t)
+	s.ForeignController(t)
 	if s.up(t, "--keep-replicas", "--replicas", "1"); t.Failed() {
 		return
 	}
 	requireSpec(t, read(t, s.deployment()), []string{"--replicas", "1"})
 	scale(t, s.deployment(), 3)
-	r := s.pwdeploy(t.Context(), "up")
+	r := s.Pwdeploy(t.Context(), "up")
 	requireRefused(t, r, 1, "a field was set by somebody else", "--keep-replicas")
-	requireRow(t, r.errors, "Deployment", ".spec.replicas", "3", "autoscaler (scale)")
+	requireRow(t, r.Errors, "Deployment", ".spec.replicas", "3", "autoscaler (scale)")
 	if s.up(t, "--keep-replicas"); t.Failed() {
 		return
 	}
@@ -123,9 +123,9 @@ func TestKeepReplicas(t *testing.T) {
 
 	// An autoscaler that has set nothing yet tells as much as the field's owner would.
 	merge(t, s.deployment(), "kubectl-edit", `{"spec": {"replicas": 4}}`)
-	create(t, object(t, s.app, `{apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler, metadata: {name: pods}, spec: {
+	create(t, object(t, s.App, `{apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler, metadata: {name: pods}, spec: {
   maxReplicas: 5, scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: pw-crud}}}`))
-	requireRefused(t, s.pwdeploy(t.Context(), "up", "--image", "pw/crudservice:other"), 1, ".spec.replicas", "--keep-replicas")
+	requireRefused(t, s.Pwdeploy(t.Context(), "up", "--image", "pw/crudservice:other"), 1, ".spec.replicas", "--keep-replicas")
 }
 
 // TestUpUnchangedRequests: looking for conflicts costs an up that has nothing to do no more than it cost before, which
@@ -133,11 +133,11 @@ func TestKeepReplicas(t *testing.T) {
 func TestUpUnchangedRequests(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.foreignController(t)
+	s.ForeignController(t)
 	var first, again requests
 	s.open(t, &first)
 	s.open(t, &again)
-	deployment := fmt.Sprintf("/apis/apps/v1/namespaces/%s/deployments/pw-crud", s.app)
+	deployment := fmt.Sprintf("/apis/apps/v1/namespaces/%s/deployments/pw-crud", s.App)
 	var of []string
 	for _, r := range again.all() {
 		if strings.Contains(r, deployment) {

@@ -23,7 +23,7 @@ type plan struct {
 	ingress    *releasePlan // nil: somebody else's controller is used
 	app        appPlan
 	password   []byte // Redis', where it was made already
-	back       bool // it deploys an earlier revision: that worked, and whatever is wrong with the cluster must not keep from it
+	back       bool   // it deploys an earlier revision: that worked, and whatever is wrong with the cluster must not keep from it
 }
 
 // releasePlan is a release as it should be, and what has to be done for it.

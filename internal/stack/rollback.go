@@ -18,8 +18,8 @@ import (
 
 // RollbackOptions are what one rollback may do.
 type RollbackOptions struct {
-	Revision    int           // to go back to; 0: the last good one before what is there
-	TakeOver    bool          // as UpOptions has it, and so the next
+	Revision    int  // to go back to; 0: the last good one before what is there
+	TakeOver    bool // as UpOptions has it, and so the next
 	LockTimeout time.Duration
 }
 

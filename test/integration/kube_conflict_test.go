@@ -16,7 +16,7 @@ import (
 // merge changes an object in the name of somebody else.
 func merge(t *testing.T, ref kube.Ref, manager, patch string) {
 	t.Helper()
-	r := adminClient(t).resource(t, ref.GroupVersionKind, ref.Namespace)
+	r := adminClient(t).Resource(t, ref.GroupVersionKind, ref.Namespace)
 	if _, err := r.Patch(t.Context(), ref.Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: manager}); err != nil {
 		t.Fatal(err)
 	}
@@ -114,6 +114,7 @@ func version(t *testing.T, ref kube.Ref) string {
 	if o == nil {
 		return ""
 	}
+	unstructured.RemoveNestedField(o.Object, "metadata", "annotations") // a controller numbers rollouts there
 	return string(o.GetUID()) + intent(t, o)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -322,7 +323,10 @@ func (e *Engine) accessBeside(p *plan) ([]kube.Access, error) {
 	add(kube.PodKind, e.cfg.Namespace, "delete")
 	if e.inventory != nil {
 		for _, ref := range e.inventory.Refs() {
-			add(ref.GroupVersionKind, ref.Namespace, "delete")
+			access, err := e.kube.AccessTo(ref.GroupVersionKind, ref.Namespace, "delete")
+			if !meta.IsNoMatchError(err) { // nothing is left of a kind that is gone
+				all, errs = append(all, access...), append(errs, err)
+			}
 		}
 	}
 	namespaces := []string{e.cfg.Namespace, e.cfg.Redis.Namespace}

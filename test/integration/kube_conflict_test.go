@@ -265,3 +265,14 @@ func TestKeep(t *testing.T) {
 		t.Errorf("nothing to do: %s", got)
 	}
 }
+
+// TestPruneKindGone: an object whose kind the cluster no longer knows went with it.
+func TestPruneKindGone(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t, nil)
+	ref := kube.RefOf(object(t, ns, "{apiVersion: example.test/v1, kind: Nothing, metadata: {name: x}}"))
+	changes, err := connect(t, nil).DeleteOwned(t.Context(), []kube.Ref{ref}, ns)
+	if err != nil || len(changes) != 1 || changes[0].Action != kube.Absent {
+		t.Errorf("got %+v, %v", changes, err)
+	}
+}

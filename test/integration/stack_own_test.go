@@ -24,6 +24,7 @@ func TestUpConflict(t *testing.T) {
 	secret := kube.Ref{GroupVersionKind: kube.SecretKind, Namespace: s.App, Name: "pw-crud-redis"}
 	password := secretValue(t, secret, "redis-password")
 	merge(t, s.deployment(), "kubectl-edit", `{"spec": {"replicas": 4, "minReadySeconds": 1}}`)
+	s.podsReady(t, 4)
 	merge(t, s.service(), "console", `{"spec": {"type": "NodePort"}}`)
 	merge(t, secret, someoneElse, `{"data": {"redis-password": "dGhlaXJz"}}`)
 
@@ -61,6 +62,15 @@ func TestUpConflict(t *testing.T) {
 	}
 }
 
+// podsReady waits for so many pods: they come by themselves after the Deployment was changed.
+func (s *site) podsReady(t *testing.T, n int64) {
+	t.Helper()
+	eventually(t, "the pods are there", func() bool {
+		ready, _, _ := unstructured.NestedInt64(read(t, s.deployment()).Object, "status", "availableReplicas")
+		return ready == n
+	})
+}
+
 // requireRow looks for a table's row with all of parts.
 func requireRow(t *testing.T, text, object string, parts ...string) {
 	t.Helper()
@@ -88,6 +98,7 @@ func TestUpForeign(t *testing.T) {
 		merge(t, ref, someoneElse, `{"metadata": {"labels": {"pwdeploy/instance": "other"}}}`)
 	}
 	merge(t, s.deployment(), "kubectl-edit", `{"spec": {"replicas": 4}}`)
+	s.podsReady(t, 4)
 	before := s.snapshot(t)
 	r := s.Pwdeploy(t.Context(), "up", "--take-over")
 	requireRefused(t, r, 1, "Service "+s.App+"/pw-crud exists and is managed by pwdeploy", "--namespace")

@@ -267,7 +267,10 @@ func (e *Engine) checkPlan(ctx context.Context, p *plan, o UpOptions) error {
 	if err := errors.Join(e.kube.CheckAccess(ctx, wanted), e.preflight(ctx, p)); err != nil {
 		return err
 	}
-	return e.tryApp(ctx, p, o)
+	if err := e.tryApp(ctx, p, o); err != nil {
+		return err
+	}
+	return e.checkNewHost(ctx, p)
 }
 
 // accessFor lists what the run will do, object by object and verb by verb.

@@ -38,7 +38,7 @@ func (c *Client) Assess(ctx context.Context, refs []Ref) ([]Readiness, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &view{source: found, answers: newAnswers(), askEvents: true, now: time.Now(), diagnose: c.options.Diagnose}
+	v := c.viewOf(found)
 	for round := 1; ; round++ {
 		states := make([]Readiness, 0, len(refs))
 		for _, ref := range refs {
@@ -50,6 +50,10 @@ func (c *Client) Assess(ctx context.Context, refs []Ref) ([]Readiness, error) {
 		}
 		c.answerAll(ctx, v.answers, due)
 	}
+}
+
+func (c *Client) viewOf(s snapshot) *view {
+	return &view{source: s, answers: newAnswers(), askEvents: true, now: time.Now(), diagnose: c.options.Diagnose}
 }
 
 // snapshot reads the kinds of refs side by side, one list a kind and namespace, and what explains

@@ -42,6 +42,7 @@ type Problem struct {
 
 	cause     string // what it is counted as while Reason changes; empty: Reason
 	container string // whose log tells more
+	pod       Ref    // that it is in; empty: Ref
 	version   string // of that log: what it changes with
 }
 
@@ -119,11 +120,15 @@ func assess(v *view, ref Ref) Readiness {
 		return out
 	}
 	if out.Problem = explain(v, obj); out.Problem == nil && result.Status == status.FailedStatus {
-		out.Problem = &Problem{Ref: ref, Reason: "Failed", Message: result.Message, Final: true}
+		out.Problem = &Problem{Ref: ref, Reason: "Failed", Message: result.Message, Final: true, Patience: failedPatience}
 	}
 	addEvidence(v, out.Problem)
 	return out
 }
+
+// failedPatience is how long an object that calls itself failed is looked at for the cause: a Deployment that is too
+// slow does so for good, though its pods may come yet.
+const failedPatience = 10 * time.Second
 
 // addEvidence adds the last lines of a container that crashes or is not ready. Without them the problem is told
 // all the same.
@@ -131,7 +136,11 @@ func addEvidence(v *view, p *Problem) {
 	if p == nil || p.container == "" {
 		return
 	}
-	log := v.answers.get(query{ref: p.Ref, container: p.container}, p.version)
+	pod := p.pod
+	if pod.Name == "" {
+		pod = p.Ref
+	}
+	log := v.answers.get(query{ref: pod, container: p.container}, p.version)
 	p.Evidence = append(p.Evidence, log.lines[max(0, len(log.lines)-showLogLines):]...)
 	if v.diagnose != nil && len(log.lines) > 0 {
 		v.diagnose(p, log.lines)
@@ -179,22 +188,41 @@ func FirstImage(obj *unstructured.Unstructured) string {
 // explain finds why a workload or claim is not ready.
 func explain(v *view, obj *unstructured.Unstructured) *Problem {
 	switch obj.GetKind() {
+	case PVCKind.Kind:
+		return claimProblem(v, obj)
+	case JobKind.Kind:
+		return jobProblem(v, obj)
+	}
+	if p := unobserved(obj); p != nil {
+		return p
+	}
+	owner, revision := obj, ""
+	switch obj.GetKind() {
 	case DeploymentKind.Kind:
-		rs := currentReplicaSet(v, obj)
-		if rs == nil {
+		if owner = currentReplicaSet(v, obj); owner == nil {
 			return nil
 		}
-		if p := replicaFailure(rs); p != nil {
-			return p
-		}
-		return worstPod(v, rs, "")
 	case StatefulSetKind.Kind:
-		revision, _, _ := unstructured.NestedString(obj.Object, "status", "updateRevision")
-		return worstPod(v, obj, revision)
-	case PVCKind.Kind:
-		return claimProblem(obj)
+		revision, _, _ = unstructured.NestedString(obj.Object, "status", "updateRevision")
 	}
-	return worstPod(v, obj, "")
+	if p := refused(v, owner); p != nil {
+		return p
+	}
+	return worstPod(v, owner, revision)
+}
+
+// unobserved is a workload whose last change no controller has acted on, or one that is told to wait.
+func unobserved(obj *unstructured.Unstructured) *Problem {
+	if paused, _, _ := unstructured.NestedBool(obj.Object, "spec", "paused"); paused {
+		return &Problem{Ref: RefOf(obj), Reason: "Paused", Message: "its rollout is paused", Final: true,
+			Hint: fmt.Sprintf("kubectl rollout resume -n %s deployment/%s, then run pwdeploy up again", obj.GetNamespace(), obj.GetName())}
+	}
+	observed, _, _ := unstructured.NestedInt64(obj.Object, "status", "observedGeneration")
+	if obj.GroupVersionKind().Group != "apps" || observed >= obj.GetGeneration() {
+		return nil
+	}
+	return &Problem{Ref: RefOf(obj), Reason: "NotObserved", Usual: true, Message: "no controller has acted on its last change",
+		Hint: "the cluster's controller manager does not work: look at its pod in kube-system, or at the state of the managed control plane"}
 }
 
 // revisionAnnotation numbers a Deployment's rollouts; its current ReplicaSet carries the same number.
@@ -229,28 +257,24 @@ func trueCondition(obj *unstructured.Unstructured, kind string) map[string]any {
 
 func isTrue(obj *unstructured.Unstructured, kind string) bool { return trueCondition(obj, kind) != nil }
 
-// replicaFailure is why a ReplicaSet can't make pods: a quota, or an admission that refuses them.
-func replicaFailure(rs *unstructured.Unstructured) *Problem {
-	if c := trueCondition(rs, "ReplicaFailure"); c != nil {
-		reason, _ := c["reason"].(string)
-		message, _ := c["message"].(string)
-		return &Problem{Ref: RefOf(rs), Reason: reason, Message: message, Final: true, Patience: 10 * time.Second,
-			Hint: "the cluster refuses the pods: see the quota, limit range or pod security level of the namespace"}
-	}
-	return nil
-}
-
-// worstPod is the problem of the owner's pods that deserves attention first.
+// worstPod is the problem of the owner's pods that deserves attention first. Pods of an earlier revision, and
+// those on their way out, only matter where they can't end: a StatefulSet waits for them.
 func worstPod(v *view, owner *unstructured.Unstructured, revision string) *Problem {
 	var worst *Problem
 	for _, u := range v.objects(PodKind.GroupKind(), owner.GetNamespace()) {
-		if !ownedBy(u, owner.GetUID()) || u.GetDeletionTimestamp() != nil {
+		if !ownedBy(u, owner.GetUID()) {
 			continue
 		}
-		if revision != "" && u.GetLabels()["controller-revision-hash"] != revision {
-			continue
+		var p *Problem
+		switch {
+		case u.GetDeletionTimestamp() != nil:
+			if pod, ok := v.pod(u); ok && owner.GetKind() == StatefulSetKind.Kind {
+				p = pod.stuck()
+			}
+		case revision == "" || u.GetLabels()["controller-revision-hash"] == revision:
+			p = podProblem(v, u)
 		}
-		if p := podProblem(v, u); p != nil && worse(p, worst) {
+		if p != nil && worse(p, worst) {
 			worst = p
 		}
 	}

@@ -34,7 +34,7 @@ func podProblem(v *view, u *unstructured.Unstructured) *Problem {
 	if !ok || p.pod.Status.Phase == corev1.PodSucceeded {
 		return nil
 	}
-	for _, look := range []func() *Problem{p.unscheduled, p.containers, p.unprepared, p.initializing, p.gated, p.unready} {
+	for _, look := range []func() *Problem{p.unscheduled, p.rejected, p.containers, p.unprepared, p.initializing, p.gated, p.unready, p.silent} {
 		if problem := look(); problem != nil {
 			return problem
 		}
@@ -50,6 +50,16 @@ func (p *podView) condition(kind corev1.PodConditionType) *corev1.PodCondition {
 		}
 	}
 	return nil
+}
+
+// rejected is a pod that its node turned away or put out: the kubelet gives the reason, Evicted for one. Its owner
+// makes another.
+func (p *podView) rejected() *Problem {
+	if p.pod.Status.Phase != corev1.PodFailed || p.pod.Status.Reason == "" {
+		return nil
+	}
+	return &Problem{Ref: p.ref, Reason: p.pod.Status.Reason, Message: p.pod.Status.Message, Usual: true,
+		Hint: fmt.Sprintf("node %s turned the pod away; another is made, which may fare better: kubectl describe node %s shows what the node lacks", p.pod.Spec.NodeName, p.pod.Spec.NodeName)}
 }
 
 // containers is the problem of the first container that has one, in the order in which they start.
@@ -123,7 +133,7 @@ func (p *podView) restartable(name string) bool {
 
 func (p *podView) crash(s corev1.ContainerStatus, init bool) *Problem {
 	problem := &Problem{Ref: p.ref, Reason: "CrashLoopBackOff", cause: "crash", container: s.Name, version: strconv.Itoa(int(s.RestartCount))}
-	problem.Final = s.RestartCount >= crashLoopRestarts || p.pod.Spec.RestartPolicy == corev1.RestartPolicyNever
+	problem.Final = s.RestartCount >= crashLoopRestarts
 	if s.State.Waiting == nil {
 		problem.Reason = "Crashed"
 	}
@@ -341,6 +351,16 @@ func (p *podView) unready() *Problem {
 			problem.version += "/" + e.ResourceVersion
 		}
 		return problem
+	}
+	return nil
+}
+
+// silent is a pod whose containers show no problem and which is not ready all the same: its node may be lost, which
+// the control plane notes in the pod's condition alone.
+func (p *podView) silent() *Problem {
+	ready := p.condition(corev1.PodReady)
+	if p.pod.Status.Phase == corev1.PodUnknown || ready != nil && ready.Status != corev1.ConditionTrue || len(p.pod.Status.ContainerStatuses) == 0 {
+		return p.lost()
 	}
 	return nil
 }

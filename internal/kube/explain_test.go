@@ -104,7 +104,11 @@ func TestAssessNamesTheCause(t *testing.T) {
 		final bool
 		usual bool
 	}{
-		"nothing known": {pods: []string{pod("p", "new", "status: {phase: Pending}\n")}},
+		"nothing known": {pods: []string{pod("p", "new", "spec: {nodeName: w}\nstatus: {phase: Pending}\n")}},
+		"no scheduler at work": {
+			pods: []string{pod("p", "new", "status: {phase: Pending}\n")},
+			want: "Pod ns/p: NotScheduled: the scheduler default-scheduler has not looked at the pod", usual: true,
+		},
 		"image not there": {
 			pods: []string{pod("p", "new", waiting("ImagePullBackOff", ""))},
 			want: "Pod ns/p: ImagePullBackOff: why", final: true,

@@ -3,26 +3,169 @@ package kube
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// claimProblem says why a claim is not bound, as far as the claim itself tells.
-func claimProblem(claim *unstructured.Unstructured) *Problem {
+// volumePatience is how long a volume that nobody will make is waited for: whoever installs a provisioner beside
+// pwdeploy is done by then.
+const volumePatience = 30 * time.Second
+
+// selectedNode is the annotation by which the scheduler tells a provisioner where the volume is needed.
+const selectedNode = "volume.kubernetes.io/selected-node"
+
+// unbound is the problem of a claim that the pod needs, or of the volume that one is bound to.
+func (p *podView) unbound() *Problem {
+	for _, volume := range p.pod.Spec.Volumes {
+		name := ""
+		switch {
+		case volume.PersistentVolumeClaim != nil:
+			name = volume.PersistentVolumeClaim.ClaimName
+		case volume.Ephemeral != nil:
+			name = p.pod.Name + "-" + volume.Name
+		default:
+			continue
+		}
+		ref := Ref{GroupVersionKind: PVCKind, Namespace: p.pod.Namespace, Name: name}
+		claim := p.object(ref)
+		if claim == nil {
+			return &Problem{Ref: ref, Reason: "VolumeClaimMissing", Message: fmt.Sprintf("%s needs it for volume %s, and it is not there", p.ref, volume.Name),
+				Final: true, Patience: volumePatience, Hint: "create the claim, or run pwdeploy up again if it belongs to the deployment"}
+		}
+		if problem := claimProblem(p.view, claim); problem != nil {
+			return problem
+		}
+		if problem := p.outOfReach(claim); problem != nil {
+			return problem
+		}
+	}
+	return nil
+}
+
+// claimProblem says why a claim is not bound, or nil.
+func claimProblem(v *view, claim *unstructured.Unstructured) *Problem {
+	problem := &Problem{Ref: RefOf(claim)}
 	phase, _, _ := unstructured.NestedString(claim.Object, "status", "phase")
-	if phase == string(corev1.ClaimBound) {
+	class, found, _ := unstructured.NestedString(claim.Object, "spec", "storageClassName")
+	switch {
+	case claim.GetDeletionTimestamp() != nil:
+		problem.Reason, problem.Message = "VolumeClaimTerminating", "it is being deleted, and no pod may use it any more"
+		problem.Hint = "it goes when the last pod that uses it is gone; what needs it gets a new one then"
+	case phase == string(corev1.ClaimBound):
+		return nil
+	case phase == string(corev1.ClaimLost):
+		problem.Reason, problem.Message, problem.Final = "VolumeLost", "the volume that it was bound to is gone, and the data on it with it", true
+		problem.Hint = fmt.Sprintf("restore the PersistentVolume, or give the data up: kubectl delete pvc -n %s %s, then run pwdeploy up again", claim.GetNamespace(), claim.GetName())
+	case !found:
+		return noClass(v, problem)
+	default:
+		return pendingClaim(v, claim, class, problem)
+	}
+	return problem
+}
+
+// noClass is a claim that leaves the StorageClass to the cluster, which has no default one.
+func noClass(v *view, problem *Problem) *Problem {
+	problem.Reason, problem.Message = "NoStorageClass", "it names no StorageClass and the cluster has no default one"
+	problem.Final, problem.Patience = true, volumePatience
+	problem.Hint = "install a provisioner and mark a StorageClass as default, or name one in redis' values"
+	classes := v.ask(StorageClassKind, "")
+	var names []string
+	for _, class := range classes.objs {
+		if class.GetAnnotations()[defaultClass] == "true" { // the claim gets it in a moment
+			problem.Final, problem.Usual = false, true
+		}
+		names = append(names, class.GetName())
+	}
+	if len(names) > 0 {
+		slices.Sort(names)
+		problem.Hint = fmt.Sprintf("mark a StorageClass as default (there are %s), or name one in redis' values", strings.Join(names, ", "))
+	}
+	return problem
+}
+
+// defaultClass is the annotation that marks the default StorageClass.
+const defaultClass = "storageclass.kubernetes.io/is-default-class"
+
+// pendingClaim is a claim of a StorageClass for which there is no volume yet. The provisioner speaks by events.
+func pendingClaim(v *view, claim *unstructured.Unstructured, class string, problem *Problem) *Problem {
+	problem.Reason, problem.Message = "VolumePending", fmt.Sprintf("no volume of StorageClass %q is bound yet", class)
+	problem.Hint = fmt.Sprintf("kubectl describe pvc -n %s %s shows what the provisioner says", claim.GetNamespace(), claim.GetName())
+	failed := lastEvent(v, claim, "", "ProvisioningFailed", "FailedBinding", "VolumeMismatch")
+	found := v.askOne(Ref{GroupVersionKind: StorageClassKind, Name: class})
+	switch {
+	case class == "":
+		problem.Message = "it wants no StorageClass, and no PersistentVolume that is there already fits it"
+		problem.Hint = "create a PersistentVolume of its size and access mode, or name a StorageClass"
+	case found.known && len(found.objs) == 0:
+		problem.Reason, problem.Message = "StorageClassMissing", fmt.Sprintf("it names StorageClass %q, which does not exist", class)
+		problem.Final, problem.Patience = true, volumePatience
+		problem.Hint = "kubectl get storageclass lists those that do: name one of them in redis' values, or install its provisioner. The claim keeps the name: delete it (it holds no data yet)"
+		return problem
+	case failed != nil:
+		problem.Reason = failed.Reason
+		problem.Hint = "the provisioner of StorageClass " + class + " says why; it tries again by itself"
+	case waitsForConsumer(claim, found):
+		return nil // that is how the class works: the pod comes first
+	case lastEvent(v, claim, "", "ExternalProvisioning") != nil:
+		problem.Hint = fmt.Sprintf("the provisioner of StorageClass %s does not answer: look whether its controller runs (kubectl get pods -A), a CSI driver for one", class)
+		problem.Usual = true
+	default:
+		problem.Usual = true
+	}
+	if failed != nil {
+		problem.Message = failed.Message
+	}
+	return problem
+}
+
+// waitsForConsumer tells a claim for which no volume is made before a pod has been given a node.
+func waitsForConsumer(claim *unstructured.Unstructured, class answer) bool {
+	if claim.GetAnnotations()[selectedNode] != "" || len(class.objs) == 0 {
+		return false
+	}
+	mode, _, _ := unstructured.NestedString(class.objs[0].Object, "volumeBindingMode")
+	return mode == string(storagev1.VolumeBindingWaitForFirstConsumer)
+}
+
+// outOfReach is a volume that can only be used on nodes which are not there, or don't take pods: one of a node's
+// own disks, or of a zone that has no node left.
+func (p *podView) outOfReach(claim *unstructured.Unstructured) *Problem {
+	name, _, _ := unstructured.NestedString(claim.Object, "spec", "volumeName")
+	if name == "" {
 		return nil
 	}
-	class, found, _ := unstructured.NestedString(claim.Object, "spec", "storageClassName")
-	if !found {
-		return &Problem{Ref: RefOf(claim), Reason: "NoStorageClass", Message: "it names no StorageClass and the cluster has no default one",
-			Hint: "install a provisioner and mark a StorageClass as default, or name one in redis' values"}
+	ref := Ref{GroupVersionKind: PVKind, Name: name}
+	found, nodes := p.askOne(ref), p.ask(NodeKind, "")
+	if !found.known || !nodes.known {
+		return nil
 	}
-	return &Problem{Ref: RefOf(claim), Reason: "VolumePending", Message: fmt.Sprintf("no volume of StorageClass %q is bound yet", class),
-		Hint: fmt.Sprintf("kubectl describe pvc -n %s %s shows what the provisioner says", claim.GetNamespace(), claim.GetName())}
+	problem := &Problem{Ref: RefOf(claim), Reason: "VolumeLost", Message: fmt.Sprintf("it is bound to %s, which is gone", ref), Final: true, Patience: volumePatience,
+		Hint: "restore the PersistentVolume, or give the data up by deleting the claim, then run pwdeploy up again"}
+	if len(found.objs) == 0 {
+		return problem
+	}
+	var volume corev1.PersistentVolume
+	err := runtime.DefaultUnstructuredConverter.FromUnstructured(found.objs[0].Object, &volume)
+	if err != nil || volume.Spec.NodeAffinity == nil {
+		return nil
+	}
+	want := ""
+	for _, node := range nodesOf(nodes.objs) {
+		if want = unmatchedTerms(volume.Spec.NodeAffinity.Required, &node); want == "" {
+			return nil
+		}
+	}
+	problem.Reason, problem.Patience = "VolumeOutOfReach", schedulePatience
+	problem.Message = fmt.Sprintf("its volume %s can only be used where %s, and no such node is there", name, want)
+	problem.Hint = "bring that node or zone back, or give the data up by deleting the claim, then run pwdeploy up again"
+	return problem
 }
 
 // mountPatience is how long a volume may fail to mount: the kubelet tries again after half a second at first,

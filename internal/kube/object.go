@@ -56,6 +56,8 @@ var (
 	EventKind        = schema.GroupVersionKind{Version: "v1", Kind: "Event"}
 	ConfigMapKind    = schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}
 	PVKind           = schema.GroupVersionKind{Version: "v1", Kind: "PersistentVolume"}
+	QuotaKind        = schema.GroupVersionKind{Version: "v1", Kind: "ResourceQuota"}
+	LimitRangeKind   = schema.GroupVersionKind{Version: "v1", Kind: "LimitRange"}
 	NodeKind         = schema.GroupVersionKind{Version: "v1", Kind: "Node"}
 	DeploymentKind   = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"}
 	StatefulSetKind  = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "StatefulSet"}

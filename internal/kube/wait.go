@@ -209,7 +209,7 @@ func (w *watcher) loop(ctx context.Context, refs []Ref, report func([]Readiness)
 	for {
 		states := w.evaluate(refs)
 		judge.see(states, time.Now())
-		if text := fmt.Sprint(states); text != last && report != nil {
+		if text := told(states); text != last && report != nil {
 			last = text
 			report(states)
 		}
@@ -231,6 +231,18 @@ func (w *watcher) loop(ctx context.Context, refs []Ref, report func([]Readiness)
 		case <-tick.C:
 		}
 	}
+}
+
+// told is what a report tells: it is made again when this changes.
+func told(states []Readiness) string {
+	var b strings.Builder
+	for _, s := range states {
+		fmt.Fprintln(&b, s)
+		if s.Problem != nil {
+			fmt.Fprintln(&b, s.Problem.Usual, s.Problem.Hint, s.Problem.Evidence)
+		}
+	}
+	return b.String()
 }
 
 // withEvidence is the error that ends a wait: what was not ready at the end, with the answers that are still due.

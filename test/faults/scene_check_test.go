@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"fmt"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -19,10 +18,6 @@ func checkScenes() []scene {
 			want: want{code: 1, object: "Deployment {app}/pw-crud", reason: "maximum memory usage per Container is 10Mi", hint: "kubectl -n {app} describe resourcequota,limitrange"}},
 		{name: "Pod Security refuses", provoke: podSecurity,
 			want: want{code: 1, object: "Deployment {ingress}/ingress-nginx-controller", reason: `violates PodSecurity "baseline:latest"`, says: []string{"hostPort"}, hint: "kubectl get namespace {ingress} --show-labels"}},
-		{name: "host used by another Ingress", provoke: otherIngress,
-			want: want{code: 1, object: "Ingress {redis}/other", reason: "host {host} with path / is served by", hint: "--host"}},
-		{name: "webhook left over from a deleted namespace", provoke: leftoverWebhook,
-			want: want{code: 1, object: "ValidatingWebhookConfiguration it-", reason: "its namespace is gone", says: []string{"Service {app}-gone/admission"}, hint: "kubectl delete validatingwebhookconfiguration it-"}},
 	}
 }
 
@@ -46,20 +41,4 @@ func limitRange(t *testing.T, s *harness.Site) {
 func podSecurity(t *testing.T, s *harness.Site) {
 	s.Class = s.App // nobody's: a controller of ours is planned
 	harness.MakeNamespace(t, s.Ingress, map[string]string{"pod-security.kubernetes.io/enforce": "baseline"})
-}
-
-// otherIngress serves the host in another namespace.
-func otherIngress(t *testing.T, s *harness.Site) {
-	harness.MakeNamespace(t, s.Redis, nil)
-	harness.Create(t, harness.Object(t, s.Redis, fmt.Sprintf(`{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: other}, spec: {ingressClassName: %s, rules: [
-  {host: %s, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: a, port: {number: 80}}}}]}}]}}`, s.Class, s.Host)))
-}
-
-// leftoverWebhook judges Ingresses of the scene's own namespace only: scenes beside it are not disturbed.
-func leftoverWebhook(t *testing.T, s *harness.Site) {
-	ref := kube.RefOf(harness.Create(t, harness.Object(t, "", fmt.Sprintf(`{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingWebhookConfiguration, metadata: {name: %s}, webhooks: [
-  {name: validate.example.test, admissionReviewVersions: [v1], sideEffects: None, namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: %s}},
-   rules: [{apiGroups: [networking.k8s.io], apiVersions: [v1], resources: [ingresses], operations: [CREATE, UPDATE]}],
-   clientConfig: {service: {namespace: %s-gone, name: admission}}}]}`, harness.UniqueName("it"), s.App, s.App))))
-	t.Cleanup(func() { harness.Remove(t, ref) })
 }

@@ -13,6 +13,7 @@ func corpus() []scene {
 	return slices.Concat(
 		kubeconfigScenes(),
 		ingressScenes(),
+		checkScenes(),
 		serverScenes(),
 		chartScenes(),
 	)

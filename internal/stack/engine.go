@@ -74,6 +74,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (*Engine, error) {
 	defer cancel()
 	client, err := kube.Connect(ctx, kube.Options{
 		Kubeconfig: cfg.Kubeconfig, Context: cfg.Context, UserAgent: "pwdeploy/" + o.Version, Log: o.Log, Wrap: o.Wrap,
+		Diagnose: diagnose,
 	})
 	if err != nil {
 		return nil, err

@@ -13,6 +13,9 @@ func corpus() []scene {
 	return slices.Concat(
 		kubeconfigScenes(),
 		ingressScenes(),
+		podScenes(),
+		scheduleScenes(),
+		refusalScenes(),
 	)
 }
 

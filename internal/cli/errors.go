@@ -32,6 +32,9 @@ func (e *usageError) Hint() string { return e.hint }
 // errUnhealthy ends status where the deployment is not healthy: the result has said why already.
 var errUnhealthy = errors.New("not healthy")
 
+// errTold ends a command that failed where the failure has been explained already.
+var errTold = errors.New("failed, as told")
+
 // report writes an error and gives the exit code.
 func (a *app) report(ctx context.Context, err error) int {
 	switch {
@@ -39,6 +42,8 @@ func (a *app) report(ctx context.Context, err error) int {
 		return exitOK
 	case errors.Is(err, errUnhealthy):
 		return exitUnhealthy
+	case errors.Is(err, errTold):
+		return exitFailed
 	case ctx.Err() != nil:
 		fmt.Fprintln(a.Err, "\nInterrupted. What was done so far stays; the same command can be run again.")
 		return exitInterrupted
@@ -77,6 +82,9 @@ func (a *app) explain(err error) {
 			fmt.Fprintln(a.Err, "\nThe time that --timeout gives is up.")
 		}
 		fmt.Fprintln(a.Err, "\nWhat is ready stays. Running pwdeploy up again is safe; pwdeploy status shows the whole.")
+		if up.Back != nil {
+			fmt.Fprintf(a.Err, "pwdeploy rollback returns to revision %d, image %s.\n", up.Back.Number, up.Back.Image)
+		}
 		return
 	}
 	for _, e := range flatten(err) {

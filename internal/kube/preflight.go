@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -31,6 +32,7 @@ type Survey struct {
 	Pods           Listed[corev1.Pod]
 	Namespaces     Listed[corev1.Namespace]
 	StorageClasses Listed[storagev1.StorageClass]
+	IngressClasses Listed[networkingv1.IngressClass]
 	Quotas         Listed[corev1.ResourceQuota] // of all namespaces
 	ClusterRoles   Listed[rbacv1.ClusterRole]   // those that were asked for by label
 }
@@ -69,6 +71,10 @@ func (c *Client) Survey(ctx context.Context, roles string) *Survey {
 	group.Go(func() {
 		s.StorageClasses = survey(ctx, StorageClassKind, cached, c.typed.StorageV1().StorageClasses().List,
 			func(l *storagev1.StorageClassList) []storagev1.StorageClass { return l.Items })
+	})
+	group.Go(func() {
+		s.IngressClasses = survey(ctx, IngressClassKind, cached, c.typed.NetworkingV1().IngressClasses().List,
+			func(l *networkingv1.IngressClassList) []networkingv1.IngressClass { return l.Items })
 	})
 	group.Go(func() {
 		s.Quotas = survey(ctx, ResourceQuotaKind, metav1.ListOptions{}, core.ResourceQuotas("").List,
@@ -160,8 +166,10 @@ func (e *PodRefusedError) Hint() string {
 // must be there. A refusal is a *PodRefusedError; known is false where the user may not make pods, which a
 // controller does for him, so that nothing was asked.
 func (c *Client) TryPod(ctx context.Context, owner Ref, template corev1.PodTemplateSpec) (known bool, err error) {
-	if ok, err := c.allowed(ctx, Access{Verb: "create", Resource: "pods", Namespace: owner.Namespace}); err != nil || !ok {
-		return false, err
+	if ok, err := c.allowed(ctx, Access{Verb: "create", Resource: "pods", Namespace: owner.Namespace}); err != nil {
+		return false, failed(owner, err)
+	} else if !ok {
+		return false, nil
 	}
 	pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
 	pod.Name, pod.Namespace = owner.Name, owner.Namespace
@@ -170,7 +178,7 @@ func (c *Client) TryPod(ctx context.Context, owner Ref, template corev1.PodTempl
 	switch {
 	case err == nil:
 		return true, nil
-	case apierrors.IsForbidden(err), apierrors.IsInvalid(err):
+	case apierrors.IsForbidden(err):
 		return true, &PodRefusedError{Owner: owner, Err: err}
 	}
 	return false, failed(owner, err)

@@ -126,19 +126,18 @@ func (l *look) skip(g CheckGroup, name, message string) {
 	l.add(Check{Group: g, Name: name, State: CheckSkipped, Message: message})
 }
 
-// fail tells an error in its own words, with its own hint. What could not be looked at is skipped.
+// fail tells an error in its own words, with its own hint.
 func (l *look) fail(g CheckGroup, name string, err error) {
-	if apierrors.IsForbidden(err) && !isRefusal(err) {
-		l.skip(g, name, "not looked at, because this user may not: "+err.Error())
-		return
-	}
 	l.add(Check{Group: g, Name: name, State: CheckFailed, Message: err.Error(), Hint: hintOf(err), err: err})
 }
 
-// isRefusal tells that something else than a look is forbidden.
-func isRefusal(err error) bool {
-	var refused *kube.PodRefusedError
-	return errors.As(err, &refused)
+// unseen tells that something could not be looked at, which is no error of the cluster's.
+func (l *look) unseen(g CheckGroup, name string, err error) {
+	if apierrors.IsForbidden(err) {
+		l.skip(g, name, "not looked at, because this user may not: "+err.Error())
+		return
+	}
+	l.skip(g, name, "could not be looked at: "+err.Error())
 }
 
 func hintOf(err error) string {
@@ -149,13 +148,20 @@ func hintOf(err error) string {
 	return ""
 }
 
-// seen adds what came of a look: its error, or that all is well.
+// seen adds what came of a look: what it found, that it failed, or that all is well.
 func (l *look) seen(g CheckGroup, name string, err error, good string) {
-	if err != nil {
+	var refused *kube.PodRefusedError // forbidden, and just what was looked for
+	var request *kube.RequestError
+	switch {
+	case err == nil:
+		l.ok(g, name, good)
+	case errors.As(err, &refused):
 		l.fail(g, name, err)
-		return
+	case errors.As(err, &request), apierrors.IsForbidden(err):
+		l.unseen(g, name, err)
+	default:
+		l.fail(g, name, err)
 	}
-	l.ok(g, name, good)
 }
 
 // result sorts the checks by group, each group's as they were made, and counts what is not well.
@@ -213,7 +219,7 @@ const Preflight Component = "check"
 // preflight is the first phase of up: what check looks at and the plan does not refuse by itself. Its errors
 // come all at once. Where everything is there and as it should be, nothing is looked at: it works already.
 func (e *Engine) preflight(ctx context.Context, p *plan) error {
-	if len(p.releases()) == 0 && e.inventory != nil && e.inventory.Complete {
+	if p.back || len(p.releases()) == 0 && e.inventory != nil && e.inventory.Complete {
 		return nil
 	}
 	l := &look{Engine: e, plan: p, inUp: true}

@@ -38,7 +38,7 @@ func (l *look) checkAnswer() {
 	a := l.survey.Answer
 	switch {
 	case a.Err != nil:
-		l.fail(CheckCluster, "API server", a.Err)
+		l.unseen(CheckCluster, "API server", a.Err)
 	case a.Took > slowAnswer:
 		l.warn(CheckCluster, "API server", fmt.Sprintf("it took %.1f s to answer", a.Took.Seconds()), "an up sends some hundred requests: give it time with --timeout")
 	default:
@@ -89,7 +89,7 @@ func (l *look) checkClock() {
 func (l *look) checkNodes() {
 	const name = "nodes"
 	if l.survey.Nodes.Err != nil {
-		l.fail(CheckCluster, name, l.survey.Nodes.Err)
+		l.unseen(CheckCluster, name, l.survey.Nodes.Err)
 		return
 	}
 	all := len(l.survey.Nodes.Items)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/pwdeploy/pwdeploy/internal/kube"
@@ -23,6 +24,7 @@ const (
 // checkEdge looks at what brings requests to the app.
 func (l *look) checkEdge() {
 	l.checkController()
+	l.checkClasses()
 	l.checkBalancer()
 	l.checkPorts()
 }
@@ -45,6 +47,36 @@ func (l *look) checkController() {
 	default:
 		l.ok(CheckIngress, name, fmt.Sprintf("class %s of somebody else's controller is used as it is", c.class))
 	}
+}
+
+// checkClasses says which classes there are, and whose.
+func (l *look) checkClasses() {
+	const name = "classes"
+	switch all := l.survey.IngressClasses; {
+	case all.Err != nil:
+		l.unseen(CheckIngress, name, all.Err)
+	case len(all.Items) == 0:
+		l.ok(CheckIngress, name, "there are none")
+	default:
+		words := make([]string, 0, len(all.Items))
+		for i := range all.Items {
+			words = append(words, l.describeClass(&all.Items[i]))
+		}
+		slices.Sort(words)
+		l.ok(CheckIngress, name, strings.Join(words, "; "))
+	}
+}
+
+func (l *look) describeClass(c *networkingv1.IngressClass) string {
+	release, namespace := c.Annotations[helmReleaseName], c.Annotations[helmReleaseNamespace]
+	whose := ""
+	switch {
+	case release == ingressRelease && namespace == l.cfg.Ingress.Namespace && !l.plan.controller.foreign:
+		whose = ", ours"
+	case release != "":
+		whose = fmt.Sprintf(", of release %s/%s", namespace, release)
+	}
+	return fmt.Sprintf("%s (%s%s)", c.Name, c.Spec.Controller, whose)
 }
 
 // abandoned reports whether the class is ingress-nginx' and no controller's pod runs in the cluster.
@@ -90,7 +122,7 @@ func (l *look) checkPorts() {
 		return
 	}
 	if l.survey.Pods.Err != nil {
-		l.fail(CheckIngress, name, l.survey.Pods.Err)
+		l.unseen(CheckIngress, name, l.survey.Pods.Err)
 		return
 	}
 	wanted := hostPorts(&controller.pod.Spec)
@@ -185,6 +217,9 @@ func (l *look) checkWebhooks() {
 		name := "webhook " + w.Name
 		switch {
 		case !l.plan.controller.foreign && w.Service.Namespace == l.cfg.Ingress.Namespace:
+			if l.inUp {
+				continue // that is what it is about to do
+			}
 			l.warn(CheckLeftovers, name, w.Error(), "pwdeploy up puts its controller back")
 		case !w.Blocks:
 			l.warn(CheckIngress, name, w.Error(), w.Hint())
@@ -203,7 +238,7 @@ func helmRelease(name string) string {
 func (l *look) checkRoles() {
 	const name = "cluster roles"
 	if l.survey.ClusterRoles.Err != nil {
-		l.fail(CheckLeftovers, name, l.survey.ClusterRoles.Err)
+		l.unseen(CheckLeftovers, name, l.survey.ClusterRoles.Err)
 		return
 	}
 	var left []string

@@ -38,7 +38,7 @@ func (l *look) checkRecord() {
 	moved := l.checkMoved()
 	switch {
 	case l.unread != nil:
-		l.fail(CheckLeftovers, name, l.unread)
+		l.unseen(CheckLeftovers, name, l.unread)
 	case moved != nil:
 		l.fail(CheckLeftovers, name, moved)
 	case l.inventory == nil:
@@ -58,7 +58,7 @@ func (l *look) planParts(ctx context.Context) {
 	group.Go(func() {
 		var err error
 		if l.plan.controller, err = l.findController(ctx); err != nil {
-			l.fail(CheckIngress, "controller", err)
+			l.seen(CheckIngress, "controller", err, "")
 			l.plan.controller = controller{class: l.cfg.Ingress.ClassName, namespace: l.cfg.Ingress.Namespace}
 			return
 		}
@@ -125,7 +125,7 @@ func (l *look) lookAtRelease(ctx context.Context, spec helm.Spec, valuesFiles []
 	case apierrors.IsForbidden(err):
 		rp = releasePlan{spec: spec, Plan: helm.Plan{Action: helm.ActionInstall}}
 	case err != nil:
-		l.fail(CheckLeftovers, "release "+spec.Name, err)
+		l.seen(CheckLeftovers, "release "+spec.Name, err, "")
 		return nil, nil
 	}
 	l.checkRelease(spec.Name, rp.Current, err)
@@ -136,7 +136,7 @@ func (l *look) checkRelease(name string, current *helm.Release, err error) {
 	check := "release " + name
 	switch {
 	case err != nil:
-		l.fail(CheckLeftovers, check, err)
+		l.unseen(CheckLeftovers, check, err)
 	case current == nil:
 		l.ok(CheckLeftovers, check, "not there yet")
 	case current.Status == helm.StatusDeployed:
@@ -149,7 +149,7 @@ func (l *look) checkRelease(name string, current *helm.Release, err error) {
 func (l *look) lookAtNamespaces(ctx context.Context) {
 	namespaces, err := l.planNamespaces(ctx, l.plan)
 	if err != nil {
-		l.fail(CheckLeftovers, "namespaces", err)
+		l.seen(CheckLeftovers, "namespaces", err, "")
 		return
 	}
 	l.plan.namespaces = namespaces
@@ -159,7 +159,7 @@ func (l *look) lookAtNamespaces(ctx context.Context) {
 func (l *look) lookAtAccess(ctx context.Context) {
 	wanted, err := l.accessFor(ctx, l.plan)
 	if err != nil {
-		l.fail(CheckPermissions, "permissions", err)
+		l.seen(CheckPermissions, "permissions", err, "")
 		return
 	}
 	l.seen(CheckPermissions, "permissions", l.kube.CheckAccess(ctx, wanted), fmt.Sprintf("this user may do all that up will do (%d things)", len(wanted)))
@@ -181,7 +181,7 @@ func (l *look) readWebhooks(ctx context.Context) {
 	}
 	dead, err := l.kube.DeadWebhooks(ctx, objs...)
 	if err != nil {
-		l.fail(CheckIngress, "webhooks", err)
+		l.unseen(CheckIngress, "webhooks", err)
 		return
 	}
 	l.dead = dead

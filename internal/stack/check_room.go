@@ -20,28 +20,17 @@ func (l *look) tryPods(ctx context.Context) {
 			continue
 		}
 		group.Go(func() {
-			known, err := l.kube.TryPod(ctx, w.ref, w.pod)
+			known, err := l.kube.TryPod(ctx, w.ref, w.wholePod())
 			name := "pods of " + w.ref.Name
 			switch {
-			case err != nil:
-				l.addRefusal(name, err)
-			case known:
-				l.ok(CheckRoom, name, "quotas, limits and Pod Security of namespace "+w.ref.Namespace+" allow them")
+			case known || err != nil:
+				l.seen(CheckRoom, name, err, "quotas, limits and Pod Security of namespace "+w.ref.Namespace+" allow them")
 			default:
 				l.skip(CheckRoom, name, "not tried, because this user may not make pods in "+w.ref.Namespace)
 			}
 		})
 	}
 	group.Wait()
-}
-
-// addRefusal notes a pod that is refused. Somebody may raise the quota while up waits, which names it then.
-func (l *look) addRefusal(name string, err error) {
-	if !isRefusal(err) {
-		l.skip(CheckRoom, name, "not tried: "+err.Error())
-		return
-	}
-	l.add(Check{Group: CheckRoom, Name: name, State: CheckFailed, Message: err.Error(), Hint: hintOf(err), err: err, passes: true})
 }
 
 // exists reports whether the plan found the namespace.
@@ -93,7 +82,7 @@ func (n *needs) of(name corev1.ResourceName) (resource.Quantity, bool) {
 func (l *look) checkQuotas() {
 	const name = "quotas"
 	if l.survey.Quotas.Err != nil {
-		l.fail(CheckRoom, name, l.survey.Quotas.Err)
+		l.unseen(CheckRoom, name, l.survey.Quotas.Err)
 		return
 	}
 	wanted := map[string]*needs{}
@@ -163,10 +152,10 @@ func (l *look) checkCapacity() {
 	const name = "capacity"
 	switch {
 	case l.survey.Nodes.Err != nil:
-		l.fail(CheckRoom, name, l.survey.Nodes.Err)
+		l.unseen(CheckRoom, name, l.survey.Nodes.Err)
 		return
 	case l.survey.Pods.Err != nil:
-		l.fail(CheckRoom, name, l.survey.Pods.Err)
+		l.unseen(CheckRoom, name, l.survey.Pods.Err)
 		return
 	case len(l.usableNodes()) == 0:
 		l.skip(CheckRoom, name, "no node is there that could be looked at")

@@ -108,7 +108,7 @@ func canonicalImage(image string) string {
 func (l *look) checkPlatform() {
 	const name = "platform"
 	if l.survey.Nodes.Err != nil {
-		l.fail(CheckSources, name, l.survey.Nodes.Err)
+		l.unseen(CheckSources, name, l.survey.Nodes.Err)
 		return
 	}
 	var platforms []string

@@ -31,7 +31,7 @@ func (l *look) checkStorage() {
 		l.ok(CheckStorage, name, fmt.Sprintf("none is needed: with profile %s Redis keeps its data in memory", l.target.Profile))
 		return
 	case l.survey.StorageClasses.Err != nil:
-		l.fail(CheckStorage, name, l.survey.StorageClasses.Err)
+		l.unseen(CheckStorage, name, l.survey.StorageClasses.Err)
 		return
 	}
 	for class := range classes {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -106,7 +107,7 @@ func TestChecks(t *testing.T) {
 	}{
 		"answers":     {nil, "cluster API server", CheckOK, "3 ms"},
 		"slow":        {[]func(*look){func(l *look) { l.survey.Answer.Took = 2 * time.Second }}, "cluster API server", CheckWarning, "2.0 s"},
-		"no answer":   {[]func(*look){func(l *look) { l.survey.Answer.Err = errors.New("reset") }}, "cluster API server", CheckFailed, "reset"},
+		"no answer":   {[]func(*look){func(l *look) { l.survey.Answer.Err = errors.New("reset") }}, "cluster API server", CheckSkipped, "reset"},
 		"version":     {nil, "cluster version", CheckOK, "v1.34.0"},
 		"EKS version": {[]func(*look){func(l *look) { l.target.Kubernetes = "v1.30.4-eks-a737599" }}, "cluster version", CheckOK, "v1.30.4"},
 		"too old":     {[]func(*look){func(l *look) { l.target.Kubernetes = "v1.29.9" }}, "cluster version", CheckFailed, "1.30"},
@@ -140,6 +141,10 @@ func TestChecks(t *testing.T) {
 			p.Labels = map[string]string{"app.kubernetes.io/name": "ingress-nginx", "app.kubernetes.io/component": "controller"}
 			l.survey.Pods.Items = []corev1.Pod{p}
 		}}, "ingress controller", CheckOK, "somebody else's"},
+		"classes": {[]func(*look){func(l *look) {
+			l.survey.IngressClasses.Items = []networkingv1.IngressClass{{ObjectMeta: metav1.ObjectMeta{Name: "web", Annotations: map[string]string{
+				helmReleaseName: "edge", helmReleaseNamespace: "platform"}}, Spec: networkingv1.IngressClassSpec{Controller: "traefik.io/ingress-controller"}}}
+		}}, "ingress classes", CheckOK, "web (traefik.io/ingress-controller, of release platform/edge)"},
 		"no balancer needed": {nil, "ingress load balancer", CheckOK, "none is needed"},
 
 		"ports free":          {[]func(*look){planning(wants("controller", "100m", 1, 80))}, "ingress host ports", CheckOK, "80/TCP"},
@@ -211,6 +216,28 @@ func quota(cpu string) func(*look) {
 			Hard: corev1.ResourceList{corev1.ResourceRequestsCPU: resource.MustParse(cpu)},
 			Used: corev1.ResourceList{corev1.ResourceRequestsCPU: resource.MustParse("500m")},
 		}}}
+	}
+}
+
+// TestSeen: a look that fails is no error of the cluster's, so that up goes on; what it finds is.
+func TestSeen(t *testing.T) {
+	for name, test := range map[string]struct {
+		err  error
+		want CheckState
+	}{
+		"nothing":         {nil, CheckOK},
+		"a finding":       {&HostTakenError{}, CheckFailed},
+		"a refusal":       {&kube.PodRefusedError{Err: apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "a", errors.New("exceeded quota"))}, CheckFailed},
+		"forbidden":       {forbidden("ingresses"), CheckSkipped},
+		"a broken answer": {&kube.RequestError{What: "list of Ingress", Err: apierrors.NewInternalError(errors.New("etcd"))}, CheckSkipped},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := well()
+			l.seen(CheckIngress, "host", test.err, "fine")
+			if got := l.checks[0].State; got != test.want {
+				t.Errorf("%s, want %s", got, test.want)
+			}
+		})
 	}
 }
 

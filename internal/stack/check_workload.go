@@ -109,6 +109,17 @@ func appendWorkload(out []workload, o *unstructured.Unstructured, namespace stri
 	return append(out, w)
 }
 
+// wholePod is the template with what a StatefulSet adds to it: the volumes that its claims become.
+func (w *workload) wholePod() corev1.PodTemplateSpec {
+	pod := *w.pod.DeepCopy()
+	for _, claim := range w.claims {
+		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: claim.Name, VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim.Name},
+		}})
+	}
+	return pod
+}
+
 // samplePod is a pod as admission webhooks would be asked about.
 func (w *workload) samplePod() *unstructured.Unstructured {
 	o := &unstructured.Unstructured{}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
@@ -136,6 +137,9 @@ func (r *run) newRevision(user string) *kube.Revision {
 		rev.Number = r.inventory.Revision + 1
 	}
 	rev.Releases = r.plan.revisionReleases()
+	if r.options.back != nil {
+		rev.RollbackTo = r.options.back.Number
+	}
 	return rev
 }
 
@@ -222,9 +226,9 @@ func (r *run) recordBefore(ctx context.Context, user string) error {
 // interrupted.
 const endGrace = 5 * time.Second
 
-// revisionFailed records that the run did not come to its end. It is no second failure if that can't be recorded:
-// the revision then stays pending.
-func (r *run) revisionFailed(ctx context.Context) {
+// revisionFailed records that the run did not come to its end, and adds to the failure what a rollback returns to.
+// It is no second failure if that can't be done: the revision then stays pending.
+func (r *run) revisionFailed(ctx context.Context, failure error) {
 	if r.revision == nil {
 		return
 	}
@@ -232,6 +236,26 @@ func (r *run) revisionFailed(ctx context.Context) {
 	defer cancel()
 	r.revision.Status, r.revision.EndedAt = kube.RevisionFailed, now()
 	_ = r.kube.EndRevision(ctx, r.cfg.Namespace, r.revision)
+	var up *UpError
+	if !errors.As(failure, &up) {
+		return
+	}
+	if before := r.before(ctx); before != nil {
+		back := revisionOf(before)
+		up.Back = &back
+	}
+}
+
+// before is the revision that a rollback returns to after this run failed, or nil.
+func (r *run) before(ctx context.Context) *kube.Revision {
+	if r.options.back != nil {
+		return r.options.back
+	}
+	before, err := r.lastDeployed(ctx)
+	if err != nil || before == nil || before.Set == r.revision.Set || before.ObjectsLeftOut {
+		return nil
+	}
+	return before
 }
 
 // revisionDeployed records that the run came to its end, before the inventory says so: a run that is killed

@@ -29,7 +29,7 @@ type UpResult struct {
 // ComponentChange is what up did to a component.
 type ComponentChange struct {
 	Name    Component `json:"name"`
-	Action  string    `json:"action"`  // installed, upgraded, unchanged, reused, created, configured
+	Action  string    `json:"action"`  // installed, upgraded, rolled back, unchanged, reused, applied
 	Version string    `json:"version"` // of the chart, or the image
 }
 
@@ -43,6 +43,7 @@ type Step struct {
 type UpError struct {
 	Failures []ComponentError
 	Timeout  bool
+	Back     *Revision // what was deployed before, which a rollback returns to; nil if there is none
 }
 
 // ComponentError is why a component failed.
@@ -71,6 +72,8 @@ func (e *UpError) Unwrap() []error {
 // UpOptions are what one up may do otherwise than the configuration says.
 type UpOptions struct {
 	LockTimeout time.Duration // how much longer than it takes to see that it is alive another run is waited for
+
+	back *kube.Revision // deploy this instead of what the configuration says
 }
 
 // Up makes the deployment what the configuration says, waits until it is ready and proves it by a
@@ -79,7 +82,7 @@ func (e *Engine) Up(ctx context.Context, o UpOptions) (*UpResult, error) {
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
-	p, err := e.makePlan(ctx)
+	p, err := e.makePlan(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +98,7 @@ func (e *Engine) Up(ctx context.Context, o UpOptions) (*UpResult, error) {
 func (r *run) carryOut(ctx context.Context) error {
 	err := r.deploy(ctx)
 	if err != nil {
-		r.revisionFailed(ctx)
+		r.revisionFailed(ctx, err)
 	}
 	return err
 }
@@ -266,8 +269,8 @@ func (r *run) upController(ctx, waitCtx context.Context, ready chan<- struct{}) 
 
 // underWay and pastTense word what is done to a release.
 var (
-	underWay  = map[helm.Action]string{helm.ActionInstall: "installing", helm.ActionUpgrade: "upgrading"}
-	pastTense = map[helm.Action]string{helm.ActionNone: "unchanged", helm.ActionInstall: "installed", helm.ActionUpgrade: "upgraded"}
+	underWay  = map[helm.Action]string{helm.ActionInstall: "installing", helm.ActionUpgrade: "upgrading", helm.ActionRollback: "going back to"}
+	pastTense = map[helm.Action]string{helm.ActionNone: "unchanged", helm.ActionInstall: "installed", helm.ActionUpgrade: "upgraded", helm.ActionRollback: "rolled back"}
 )
 
 // upRelease installs or upgrades a release and waits until its objects are ready.
@@ -275,7 +278,7 @@ func (r *run) upRelease(ctx, waitCtx context.Context, c Component, rp releasePla
 	if rp.Action != helm.ActionNone {
 		r.events.progress(c, fmt.Sprintf("%s chart %s %s", underWay[rp.Action], rp.spec.Chart.Name, rp.spec.Chart.Version))
 		r.changed()
-		if err := r.applyRelease(ctx, c, rp.spec); err != nil {
+		if err := r.applyRelease(ctx, c, rp); err != nil {
 			return err
 		}
 	}
@@ -294,11 +297,11 @@ func (r *run) upRelease(ctx, waitCtx context.Context, c Component, rp releasePla
 // applyRelease lets Helm work, and watches the chart's hooks meanwhile: Helm would wait for a Job that
 // can't start until the time is up, and not say why. A Job that fails is gone at once with its pods and
 // their logs, so what was seen of it last is kept.
-func (r *run) applyRelease(ctx context.Context, c Component, spec helm.Spec) error {
+func (r *run) applyRelease(ctx context.Context, c Component, rp releasePlan) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	hooks := &hookWatch{}
-	spec.OnHook = func(kind, namespace, name string) {
+	rp.spec.OnHook = func(kind, namespace, name string) {
 		if kind != "Job" {
 			return
 		}
@@ -316,7 +319,7 @@ func (r *run) applyRelease(ctx context.Context, c Component, spec helm.Spec) err
 			}
 		}()
 	}
-	_, _, err := r.helm.Apply(ctx, spec)
+	err := r.changeRelease(ctx, rp)
 	var hopeless *kube.NotReadyError
 	if errors.As(context.Cause(ctx), &hopeless) {
 		return hopeless
@@ -357,6 +360,14 @@ func (h *hookWatch) explain(err error) error {
 	}
 	seen.Message = hook.Problem
 	return &kube.NotReadyError{Objects: []kube.Readiness{seen}}
+}
+
+func (r *run) changeRelease(ctx context.Context, rp releasePlan) error {
+	if rp.Action == helm.ActionRollback {
+		return r.helm.Rollback(ctx, rp.spec, rp.Plan)
+	}
+	_, _, err := r.helm.Apply(ctx, rp.spec)
+	return err
 }
 
 // tellProblems tells what is in the way of objects that are waited for.

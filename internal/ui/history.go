@@ -64,3 +64,43 @@ func orDash(text string) string {
 	}
 	return text
 }
+
+// RollbackPlan writes what a rollback will do. Times are in now's zone.
+func RollbackPlan(w io.Writer, d *stack.Rollback, now time.Time) {
+	fmt.Fprintf(w, "This goes back to revision %d, deployed %s by %s:\n", d.To.Number, when(d.To.EndedAt, now), d.To.By)
+	row := func(name stack.Component, text string) { fmt.Fprintf(w, "  %-*s%s\n", nameWidth, name, text) }
+	row(stack.App, fmt.Sprintf("%s, %s", imageChange(d), counted(d.Objects, "object")))
+	for _, r := range d.Releases {
+		row(r.Name, releaseChange(r))
+	}
+	fmt.Fprintln(w, "Redis' data and password stay as they are.")
+	fmt.Fprintln(w)
+}
+
+func imageChange(d *stack.Rollback) string {
+	if d.From == nil || d.From.Image == d.To.Image {
+		return "image " + d.To.Image
+	}
+	return fmt.Sprintf("image %s -> %s", d.From.Image, d.To.Image)
+}
+
+func releaseChange(r stack.RollbackRelease) string {
+	if r.Unchanged {
+		return fmt.Sprintf("chart %s, unchanged", r.Version)
+	}
+	version := r.Version
+	if r.WasVersion != r.Version {
+		version = r.WasVersion + " -> " + r.Version
+	}
+	return fmt.Sprintf("chart %s, Helm's revision %d -> %d", version, r.From, r.To)
+}
+
+// Rollback writes what a rollback did.
+func Rollback(w io.Writer, s Style, r *stack.RollbackResult) {
+	if r.Changed {
+		fmt.Fprintf(w, "Back to revision %d, image %s\n", r.RollbackTo, r.Image)
+	} else {
+		fmt.Fprintf(w, "Nothing to change: revision %d, image %s, is what there is.\n", r.RollbackTo, r.Image)
+	}
+	fmt.Fprintf(w, "Serving %s  %s\n", s.Bold(r.Endpoint.URL), s.Dim(reached(r.Endpoint)))
+}

@@ -31,3 +31,22 @@ func TestHistory(t *testing.T) {
 		})
 	}
 }
+
+func TestRollback(t *testing.T) {
+	at := time.Date(2026, 11, 27, 14, 0, 0, 0, time.UTC)
+	var out bytes.Buffer
+	to := stack.Revision{Number: 3, EndedAt: at.Add(-30 * time.Hour), By: "me@laptop", Image: "pw/crudservice:1"}
+	RollbackPlan(&out, &stack.Rollback{
+		From: &stack.Revision{Number: 4, Image: "pw/crudservice:2"}, To: to, Objects: 7,
+		Releases: []stack.RollbackRelease{
+			{Name: stack.Redis, Unchanged: true, Version: "23.1.1", WasVersion: "23.1.1", From: 2},
+			{Name: stack.Ingress, Version: "4.14.0", WasVersion: "4.15.1", From: 3, To: 1},
+		},
+	}, at)
+	RollbackPlan(&out, &stack.Rollback{To: to, Objects: 7, Releases: []stack.RollbackRelease{{Name: stack.Redis, Version: "23.1.1", WasVersion: "23.1.1", From: 2, To: 1}}}, at)
+	served := &stack.Served{URL: "http://demo.pw.test/pw", Address: "172.18.0.2:80", Via: stack.Direct, Millis: 3.4}
+	for _, changed := range []bool{true, false} {
+		Rollback(&out, Style{}, &stack.RollbackResult{RollbackTo: 3, Image: "pw/crudservice:1", UpResult: &stack.UpResult{Changed: changed, Endpoint: served}})
+	}
+	golden(t, "rollback", out.Bytes())
+}

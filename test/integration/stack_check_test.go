@@ -63,7 +63,7 @@ func TestCheck(t *testing.T) {
 func (s *site) stable(text string) string {
 	for _, r := range []struct{ pattern, with string }{
 		{regexp.QuoteMeta(s.App), "{app}"}, {regexp.QuoteMeta(s.Redis), "{redis}"}, {regexp.QuoteMeta(s.Host), "{host}"}, {regexp.QuoteMeta(s.Class), "{class}"},
-		{`https://127\.0\.0\.1:\d+`, "{server}"}, {`"state": "(ok|warning)",\s+"message": "(answers in|it took) [^"]*"(,\s+"hint": "an up sends[^"]*")?`, `"message": "{time}"`}, {`"warnings": \d+`, `"warnings": {n}`}, {`, (fetched|on disk already),`, ", {fetched},"},
+		{`https://127\.0\.0\.1:\d+`, "{server}"}, {`"state": "(ok|warning)",\s+"message": "(answers in|it took) [^"]*"(,\s+"hint": "an up sends[^"]*")?`, `"message": "{time}"`}, {`("name": "classes",\s+"state": "ok",\s+"message": )"[^"]*"`, `$1"{classes}"`}, {`"warnings": \d+`, `"warnings": {n}`}, {`, (fetched|on disk already),`, ", {fetched},"},
 		{`"seconds": [0-9.]+`, `"seconds": {n}`}, {`\(\d+ things\)`, "({n} things)"},
 	} {
 		text = regexp.MustCompile(r.pattern).ReplaceAllString(text, r.with)
@@ -122,14 +122,7 @@ func TestCheckFinds(t *testing.T) {
 		"a foreign release": {group: stack.CheckLeftovers, check: "release redis", prepare: inRedis(helmRecord("deployed", "")), texts: []string{"was not installed by pwdeploy"}},
 		"a foreign Service": {group: stack.CheckLeftovers, check: "objects of others", texts: []string{"Service {app}/pw-crud"},
 			prepare: inApp("{apiVersion: v1, kind: Service, metadata: {name: pw-crud}, spec: {ports: [{port: 80}]}}")},
-		"a quota": {group: stack.CheckRoom, check: "pods of pw-crud", texts: []string{"exceeded quota", "kubectl -n {app} describe resourcequota"}, prepare: func(t *testing.T, s *site) {
-			makeNamespace(t, s.App, nil)
-			create(t, object(t, s.App, "{apiVersion: v1, kind: ResourceQuota, metadata: {name: none}, spec: {hard: {pods: '0'}}}"))
-			eventually(t, "the quota is counted", func() bool {
-				status, _, _ := unstructured.NestedMap(read(t, kube.Ref{GroupVersionKind: kube.ResourceQuotaKind, Namespace: s.App, Name: "none"}).Object, "status", "hard")
-				return len(status) > 0
-			})
-		}},
+		"a quota": {group: stack.CheckRoom, check: "pods of pw-crud", prepare: noPods, texts: []string{"exceeded quota", "kubectl -n {app} describe resourcequota"}},
 		"Pod Security": {own: true, group: stack.CheckRoom, check: "pods of ingress-nginx-controller", texts: []string{"hostPort", "--show-labels"}, prepare: func(t *testing.T, s *site) {
 			makeNamespace(t, s.Ingress, map[string]string{"pod-security.kubernetes.io/enforce": "baseline"})
 		}},
@@ -150,7 +143,6 @@ func TestCheckFinds(t *testing.T) {
 				s.ForeignController(t)
 			}
 			test.prepare(t, s)
-			before := s.snapshot(t)
 			r := s.check(t, 3)
 			fill := strings.NewReplacer("{app}", s.App, "{redis}", s.Redis)
 			texts := make([]string, 0, len(test.texts))
@@ -158,9 +150,18 @@ func TestCheckFinds(t *testing.T) {
 				texts = append(texts, fill.Replace(text))
 			}
 			requireCheck(t, r, test.group, test.check, stack.CheckFailed, texts...)
-			requireUntouched(t, before, s.snapshot(t))
 		})
 	}
+}
+
+// noPods is a quota that allows none in the app's namespace.
+func noPods(t *testing.T, s *site) {
+	makeNamespace(t, s.App, nil)
+	create(t, object(t, s.App, "{apiVersion: v1, kind: ResourceQuota, metadata: {name: none}, spec: {hard: {pods: '0'}}}"))
+	eventually(t, "the quota is counted", func() bool {
+		hard, _, _ := unstructured.NestedMap(read(t, kube.Ref{GroupVersionKind: kube.ResourceQuotaKind, Namespace: s.App, Name: "none"}).Object, "status", "hard")
+		return len(hard) > 0
+	})
 }
 
 // otherIngress puts an Ingress with the site's class and host into another namespace.
@@ -209,4 +210,50 @@ func TestCheckText(t *testing.T) {
 		strings.Contains(r.Errors, "Error:") {
 		t.Errorf("exit code %d\n%s%s", r.Code, r.Out, r.Errors)
 	}
+}
+
+// TestCheckPodsWithVolumes: a pod of a StatefulSet is tried with the volumes that it will have.
+func TestCheckPodsWithVolumes(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.ForeignController(t)
+	makeNamespace(t, s.Redis, nil)
+	s.Env = append(s.Env, "PWDEPLOY_PROFILE=aws", "PWDEPLOY_REDIS_STORAGE_CLASS="+s.App)
+	requireCheck(t, s.check(t, 3), stack.CheckRoom, "pods of redis-master", stack.CheckOK)
+}
+
+// TestUpChecksFirst: up refuses what its first phase finds, all at once, before anything is touched.
+func TestUpChecksFirst(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.ForeignController(t)
+	noPods(t, s)
+	leftoverWebhook(t, s)
+	otherIngress(t, s)
+	before := s.snapshot(t)
+	r := s.Pwdeploy(t.Context(), "up")
+	if r.Code != 1 || strings.Count(r.Errors, "Error: ") != 3 || strings.Count(r.Errors, "Hint: ") != 3 {
+		t.Errorf("exit code %d\n%s", r.Code, r.Errors)
+	}
+	for _, text := range []string{"exceeded quota", "its namespace is gone", "is served by Ingress " + s.Redis + "/other already"} {
+		if !strings.Contains(r.Errors, text) {
+			t.Errorf("%q is not said:\n%s", text, r.Errors)
+		}
+	}
+	requireUntouched(t, before, s.snapshot(t))
+}
+
+// TestCheckDeployed: a deployment that is there is in nobody's way, itself included.
+func TestCheckDeployed(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.ForeignController(t)
+	s.up(t)
+	before := s.snapshot(t)
+	r := s.check(t, 0)
+	requireCheck(t, r, stack.CheckIngress, "host", stack.CheckOK)
+	requireCheck(t, r, stack.CheckLeftovers, "earlier runs", stack.CheckOK, "came to its end")
+	requireCheck(t, r, stack.CheckLeftovers, "release redis", stack.CheckOK, "ours, chart redis")
+	requireCheck(t, r, stack.CheckRoom, "capacity", stack.CheckOK, "no new pods")
+	requireUntouched(t, before, s.snapshot(t))
 }

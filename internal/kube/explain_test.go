@@ -258,3 +258,20 @@ func TestJudgeIsPatient(t *testing.T) {
 		t.Error("what is ready has no problem")
 	}
 }
+
+// TestJudgeTellsWhatLasts: what every start has for a while is told when it lasts, and what is gone in a moment is
+// none before.
+func TestJudgeTellsWhatLasts(t *testing.T) {
+	j, start := newJudge(), time.Now()
+	for _, tt := range []struct {
+		at          time.Duration
+		there, tell bool
+	}{{0, false, false}, {4 * time.Second, false, false}, {6 * time.Second, true, false}, {21 * time.Second, true, true}} {
+		states := []Readiness{{Problem: &Problem{Reason: "X", Usual: true, passing: true}}}
+		j.see(states, start.Add(tt.at))
+		p := states[0].Problem
+		if (p != nil) != tt.there || p != nil && p.Usual == tt.tell {
+			t.Errorf("after %s: got %+v", tt.at, p)
+		}
+	}
+}

@@ -58,7 +58,7 @@ func answerOf(v *view, q query, logs map[string]string) answer {
 		return got
 	}
 	if q.ref.Name != "" {
-		if obj := v.source.object(q.ref); obj != nil {
+		if obj := v.object(q.ref); obj != nil {
 			got.objs = append(got.objs, obj)
 		}
 		return got

@@ -40,6 +40,12 @@ type Options struct {
 	UserAgent  string
 	Log        *slog.Logger                                 // nil: nothing is logged
 	Wrap       func(rt http.RoundTripper) http.RoundTripper // seam for counting requests; may be nil
+	// Tell gets a line when the API server is away, throttles or is slow, and when it is back; may be nil.
+	Tell func(message string)
+	// Patience is how long an API server that is away is waited for, where a request has no deadline of its own; 0: for ever.
+	Patience time.Duration
+	// Over is closed when the command is over: an API server that is away is waited for no longer. nil: never.
+	Over <-chan struct{}
 	// Diagnose is given a problem of a container and the last lines of its log, and may name the cause better: this
 	// package does not know the programs that run. It may be nil.
 	Diagnose func(p *Problem, log []string)
@@ -53,6 +59,7 @@ type Client struct {
 	Version *version.Info
 
 	options Options
+	link    *link
 	config  *rest.Config
 	log     *slog.Logger
 	typed   kubernetes.Interface
@@ -84,6 +91,7 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 		return nil, failure
 	}
 	c.Version = &v
+	c.link.connect()
 	return c, nil
 }
 
@@ -101,7 +109,9 @@ func newClient(o Options) (*Client, error) {
 		return nil, noConfig(err, c.Context)
 	}
 	c.Host = config.Host
+	c.link = newLink(o, config.Host)
 	c.config = tune(config, o, c.log)
+	c.config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &persistentTransport{next, c.link} })
 	return c, c.makeClients()
 }
 

@@ -70,11 +70,14 @@ func Open(ctx context.Context, cfg config.Config, o Options) (*Engine, error) {
 	if err := check(cfg); err != nil {
 		return nil, &InputError{Err: err}
 	}
+	over := ctx.Done()
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(cfg.Timeout))
 	defer cancel()
+	events := newEmitter(o.Emit)
 	client, err := kube.Connect(ctx, kube.Options{
 		Kubeconfig: cfg.Kubeconfig, Context: cfg.Context, UserAgent: "pwdeploy/" + o.Version, Log: o.Log, Wrap: o.Wrap,
 		Diagnose: diagnose,
+		Tell: func(message string) { events.warn(Cluster, message) }, Over: over, Patience: time.Duration(cfg.Timeout),
 	})
 	if err != nil {
 		return nil, err
@@ -93,7 +96,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (*Engine, error) {
 		return nil, err
 	}
 	return &Engine{
-		cfg: cfg, version: o.Version, kube: client, nodes: nodes, inventory: inventory, unread: unread, events: newEmitter(o.Emit),
+		cfg: cfg, version: o.Version, kube: client, nodes: nodes, inventory: inventory, unread: unread, events: events,
 		target: targetOf(cfg, client, nodes, inventory),
 		charts: helm.NewStore(cacheDir),
 		helm: helm.NewClient(helm.ClientOptions{

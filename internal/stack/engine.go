@@ -77,7 +77,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (*Engine, error) {
 	client, err := kube.Connect(ctx, kube.Options{
 		Kubeconfig: cfg.Kubeconfig, Context: cfg.Context, UserAgent: "pwdeploy/" + o.Version, Log: o.Log, Wrap: o.Wrap,
 		Diagnose: diagnose,
-		Tell: func(message string) { events.warn(Cluster, message) }, Over: over, Patience: time.Duration(cfg.Timeout),
+		Tell:     func(message string) { events.warn(Cluster, message) }, Over: over, Patience: time.Duration(cfg.Timeout),
 	})
 	if err != nil {
 		return nil, err

@@ -19,7 +19,7 @@ type retryPolicy struct {
 	total    time.Duration // no retry begins later than this after the first request
 }
 
-var defaultRetry = retryPolicy{attempts: 4, first: 250 * time.Millisecond, longest: 30 * time.Second, total: time.Minute}
+var defaultRetry = retryPolicy{attempts: 3, first: 250 * time.Millisecond, longest: 30 * time.Second, total: time.Minute}
 
 // wait gives the pause before retry number attempt, counted from 0, and whether there is one. resp may
 // be nil.

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
@@ -87,6 +88,10 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 		if plugin := c.config.ExecProvider; plugin != nil && failure.Problem == unreachable {
 			failure.Problem = "no credentials for the cluster"
 			failure.Advice = fmt.Sprintf("they come from the command %s, which may need a new login (for EKS: aws sso login)", plugin.Command)
+		}
+		if expired := clientCertificate(c.config, time.Now()); expired != "" && apierrors.IsUnauthorized(err) {
+			failure.Problem = expired
+			failure.Advice = "fetch the kubeconfig again, or renew the certificate (kubeadm certs renew); check this machine's clock too"
 		}
 		return nil, failure
 	}

@@ -32,7 +32,7 @@ const (
 	// by an extension that is down for good.
 	unavailablePatience = 15 * time.Second
 	// internalPatience is for 500, which is also how an admission webhook that does not work looks: that has to be told soon.
-	internalPatience = 3 * time.Second
+	internalPatience = time.Second
 )
 
 // persistentTransport sends requests to the API server again that failed in a way that may pass by itself: Helm's, the

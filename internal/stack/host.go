@@ -6,6 +6,7 @@ import (
 	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -28,6 +29,18 @@ func (e *HostTakenError) Error() string {
 // Hint says what to do.
 func (e *HostTakenError) Hint() string {
 	return fmt.Sprintf("choose another host with --host, or delete that Ingress if it is no longer needed: kubectl -n %s delete ingress %s", e.By.Namespace, e.By.Name)
+}
+
+// checkNewHost is checkHost where the last run did not serve this host. A user who may not see the Ingresses of all
+// namespaces is not stopped.
+func (e *Engine) checkNewHost(ctx context.Context, p *plan) error {
+	if e.inventory != nil && e.inventory.Complete && e.inventory.Settings[settingHost] == e.cfg.Host {
+		return nil
+	}
+	if err := e.checkHost(ctx, p.app.ingress); !apierrors.IsForbidden(err) {
+		return err
+	}
+	return nil
 }
 
 // checkHost looks in all namespaces for Ingresses in the way of ours. What is found is a *HostTakenError.

@@ -261,7 +261,10 @@ func (e *Engine) checkPlan(ctx context.Context, p *plan) error {
 	if err := errors.Join(e.kube.CheckAccess(ctx, wanted), e.preflight(ctx, p)); err != nil {
 		return err
 	}
-	return e.checkForeign(ctx, p)
+	if err := e.checkForeign(ctx, p); err != nil {
+		return err
+	}
+	return e.checkNewHost(ctx, p)
 }
 
 // accessFor lists what the run will do, object by object and verb by verb.

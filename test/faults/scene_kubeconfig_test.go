@@ -1,8 +1,6 @@
 package faults
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
 
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -12,7 +10,17 @@ import (
 
 // kubeconfigScenes are kubeconfigs that lead nowhere.
 func kubeconfigScenes() []scene {
+	plugin := func(command string) func(*testing.T, *harness.Site) {
+		return changed(func(c *clientcmdapi.Config) {
+			c.AuthInfos[c.Contexts[c.CurrentContext].AuthInfo] = &clientcmdapi.AuthInfo{Exec: &clientcmdapi.ExecConfig{
+				Command: command, APIVersion: "client.authentication.k8s.io/v1", InteractiveMode: clientcmdapi.NeverExecInteractiveMode}}
+		})
+	}
 	return []scene{
+		{name: "kubeconfig whose credential plugin is missing", provoke: plugin("no-such-plugin"),
+			want: want{code: 4, object: "no-such-plugin", reason: "no credentials for the cluster", hint: "they come from the command no-such-plugin"}},
+		{name: "kubeconfig whose credential plugin fails", provoke: plugin("false"),
+			want: want{code: 4, object: "false", reason: "no credentials for the cluster", hint: "they come from the command false"}},
 		{name: "kubeconfig that is not there", provoke: kubeconfigPath("nowhere"),
 			want: want{code: 4, reason: "the kubeconfig can't be read", says: []string{"nowhere"}, hint: "--kubeconfig"}},
 		{name: "kubeconfig that is not YAML", provoke: kubeconfigFile("clusters: ["),
@@ -34,10 +42,7 @@ func kubeconfigPath(path string) func(*testing.T, *harness.Site) {
 
 func kubeconfigFile(content string) func(*testing.T, *harness.Site) {
 	return func(t *testing.T, s *harness.Site) {
-		path := filepath.Join(t.TempDir(), "kubeconfig")
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		path := file(t, "kubeconfig", []byte(content))
 		kubeconfigPath(path)(t, s)
 	}
 }

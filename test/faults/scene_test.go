@@ -16,6 +16,8 @@ func corpus() []scene {
 		podScenes(),
 		scheduleScenes(),
 		refusalScenes(),
+		serverScenes(),
+		chartScenes(),
 	)
 }
 
@@ -52,4 +54,28 @@ type want struct {
 	says   []string // what else has to be said: evidence
 	hint   string   // part of what to do
 	state  string   // part of the line that says what state the cluster is in
+}
+
+// note sends the time, if nothing was noted before.
+func note(at chan time.Time) {
+	select {
+	case at <- time.Now():
+	default:
+	}
+}
+
+// moment returns what was noted first.
+func moment(at chan time.Time) func(*testing.T, *harness.Site) time.Time {
+	return func(t *testing.T, _ *harness.Site) time.Time {
+		select {
+		case begin := <-at:
+			for len(at) > 0 {
+				<-at
+			}
+			return begin
+		case <-time.After(time.Minute):
+			t.Error("the cause did not come about")
+			return time.Now()
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ type Site struct {
 	Class               string   // of ingresses
 	Controller          string   // the namespace of somebody else's controller, if there is one
 	Env                 []string // of pwdeploy; replaces what is there
+	Unset               []string // variables that the lab sets and pwdeploy does not get
 }
 
 // NewSite chooses names; its namespaces go, if they are still there, when the test ends.
@@ -36,6 +38,10 @@ func NewSite(t *testing.T) *Site {
 // Environ is the whole environment of pwdeploy: nothing of the machine's gets in but what every program needs.
 func (s *Site) Environ() ([]string, error) {
 	lab, err := labEnviron(os.Getenv(labDirVariable))
+	lab = slices.DeleteFunc(lab, func(assignment string) bool {
+		name, _, _ := strings.Cut(assignment, "=")
+		return slices.Contains(s.Unset, name)
+	})
 	environ := []string{
 		"PWDEPLOY_NAMESPACE=" + s.App, "PWDEPLOY_REDIS_NAMESPACE=" + s.Redis, "PWDEPLOY_INGRESS_NAMESPACE=" + s.Ingress,
 		"PWDEPLOY_HOST=" + s.Host, "PWDEPLOY_INGRESS_CLASS_NAME=" + s.Class, "PWDEPLOY_TIMEOUT=2m", "PWDEPLOY_PROFILE=local",

@@ -337,18 +337,24 @@ func (r *run) upRelease(ctx, waitCtx context.Context, c Component, rp releasePla
 }
 
 // applyRelease lets Helm work, and watches the chart's hooks meanwhile: Helm would wait for a Job that
-// can't start until the time is up, and not say why.
+// can't start until the time is up, and not say why. A Job that fails is gone at once with its pods and
+// their logs, so what was seen of it last is kept.
 func (r *run) applyRelease(ctx context.Context, c Component, rp releasePlan) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	hooks := &hookWatch{}
 	rp.spec.OnHook = func(kind, namespace, name string) {
 		if kind != "Job" {
 			return
 		}
 		r.events.progress(c, "waiting for hook Job "+name)
 		ref := kube.Ref{GroupVersionKind: kube.JobKind, Namespace: namespace, Name: name}
+		tell := r.tellProblems(c)
 		go func() {
-			err := r.kube.Wait(ctx, []kube.Ref{ref}, r.tellProblems(c))
+			err := r.kube.Wait(ctx, []kube.Ref{ref}, func(states []kube.Readiness) {
+				hooks.see(states)
+				tell(states)
+			})
 			var notReady *kube.NotReadyError
 			if errors.As(err, &notReady) && !notReady.Timeout {
 				stop(err)
@@ -360,7 +366,42 @@ func (r *run) applyRelease(ctx context.Context, c Component, rp releasePlan) err
 	if errors.As(context.Cause(ctx), &hopeless) {
 		return hopeless
 	}
-	return err
+	return hooks.explain(err)
+}
+
+// hookWatch remembers why hooks did not end well.
+type hookWatch struct {
+	mu   sync.Mutex
+	last map[string]kube.Readiness
+}
+
+func (h *hookWatch) see(states []kube.Readiness) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.last == nil {
+		h.last = map[string]kube.Readiness{}
+	}
+	for _, s := range states {
+		if s.Problem != nil {
+			h.last[s.Ref.Namespace+"/"+s.Ref.Name] = s
+		}
+	}
+}
+
+// explain adds to the failure of a hook what was seen of it.
+func (h *hookWatch) explain(err error) error {
+	var hook *helm.HookError
+	if !errors.As(err, &hook) {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	seen, ok := h.last[hook.Namespace+"/"+hook.Name]
+	if !ok {
+		return err
+	}
+	seen.Message = hook.Problem
+	return &kube.NotReadyError{Objects: []kube.Readiness{seen}}
 }
 
 func (r *run) changeRelease(ctx context.Context, rp releasePlan) error {
@@ -418,7 +459,7 @@ func waitingFor(states []kube.Readiness) string {
 		switch {
 		case s.Ready:
 		case s.Problem != nil:
-			parts = append(parts, fmt.Sprintf("%s %s %s (%s)", s.Ref.Kind, s.Ref.Name, s.Message, s.Problem.Message))
+			parts = append(parts, fmt.Sprintf("%s %s %s (%s)", s.Ref.Kind, s.Ref.Name, s.Message, s.Problem))
 		default:
 			parts = append(parts, fmt.Sprintf("%s %s %s", s.Ref.Kind, s.Ref.Name, s.Message))
 		}

@@ -14,6 +14,9 @@ func corpus() []scene {
 		kubeconfigScenes(),
 		ingressScenes(),
 		checkScenes(),
+		podScenes(),
+		scheduleScenes(),
+		refusalScenes(),
 		serverScenes(),
 		chartScenes(),
 	)

@@ -70,6 +70,9 @@ test: ## Unit, golden, contract and integration tests
 e2e: ## The product on a real cluster: the lab, or PWDEPLOY_E2E_CONTEXT=name
 	@hack/e2e $(ARGS)
 
+faults: ## What goes wrong in the field, provoked: how soon it is named, as a table (the lab's part if it is up)
+	@hack/faults $(ARGS)
+
 bench: ## Time, requests and memory of pwdeploy beside the script it replaces, on the lab
 	@test/bench/run $(ARGS)
 
@@ -91,4 +94,4 @@ lab-down: ## Take it down, leaving nothing behind
 lab-status: ## Show what of it runs
 	@$(LAB) status
 
-.PHONY: help demo deploy run pwdeploy build clean test e2e bench lint tidy lab-up lab-down lab-status
+.PHONY: help demo deploy run pwdeploy build clean test e2e faults bench lint tidy lab-up lab-down lab-status

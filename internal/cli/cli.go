@@ -90,7 +90,7 @@ and proves it by a request. Each command can be run again at any time.`,
 	f.StringVar(&a.flags.config, "config", "", "configuration `FILE` (default: pwdeploy.yaml if it is there)")
 	a.settingFlags(f, "log-level")
 	f.StringVarP(&a.flags.output, "output", "o", outputText, "`FORMAT` of the result: text, json or yaml")
-	root.AddCommand(a.upCommand(), a.statusCommand(), a.downCommand(), a.versionCommand())
+	root.AddCommand(a.checkCommand(), a.upCommand(), a.statusCommand(), a.historyCommand(), a.rollbackCommand(), a.downCommand(), a.versionCommand())
 	a.completions(root)
 	return root
 }

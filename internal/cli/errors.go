@@ -18,6 +18,7 @@ const (
 	exitUsage       = 2
 	exitUnhealthy   = 3
 	exitNoCluster   = 4
+	exitLocked      = 5
 	exitInterrupted = 130 // 128 + SIGINT, as shells have it
 )
 
@@ -32,6 +33,9 @@ func (e *usageError) Hint() string { return e.hint }
 // errUnhealthy ends status where the deployment is not healthy: the result has said why already.
 var errUnhealthy = errors.New("not healthy")
 
+// errTold ends a command that failed where the failure has been explained already.
+var errTold = errors.New("failed, as told")
+
 // report writes an error and gives the exit code.
 func (a *app) report(ctx context.Context, err error) int {
 	switch {
@@ -39,6 +43,8 @@ func (a *app) report(ctx context.Context, err error) int {
 		return exitOK
 	case errors.Is(err, errUnhealthy):
 		return exitUnhealthy
+	case errors.Is(err, errTold):
+		return exitFailed
 	case ctx.Err() != nil:
 		fmt.Fprintln(a.Err, "\nInterrupted. What was done so far stays; the same command can be run again.")
 		return exitInterrupted
@@ -56,12 +62,15 @@ func exitCode(err error) int {
 		input     *stack.InputError
 		settings  *config.Error
 		noCluster *kube.ConnectError
+		locked    *kube.LockedError
 	)
 	switch {
 	case errors.As(err, &usage), errors.As(err, &input), errors.As(err, &settings):
 		return exitUsage
 	case errors.As(err, &noCluster):
 		return exitNoCluster
+	case errors.As(err, &locked):
+		return exitLocked
 	}
 	return exitFailed
 }
@@ -77,6 +86,9 @@ func (a *app) explain(err error) {
 			fmt.Fprintln(a.Err, "\nThe time that --timeout gives is up.")
 		}
 		fmt.Fprintln(a.Err, "\nWhat is ready stays. Running pwdeploy up again is safe; pwdeploy status shows the whole.")
+		if up.Back != nil {
+			fmt.Fprintf(a.Err, "pwdeploy rollback returns to revision %d, image %s.\n", up.Back.Number, up.Back.Image)
+		}
 		return
 	}
 	for _, e := range flatten(err) {

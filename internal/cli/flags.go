@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -25,23 +26,37 @@ func (a *app) settingFlags(f *pflag.FlagSet, names ...string) {
 		if v := defaults[name]; v != "" {
 			usage += fmt.Sprintf(" (default %s)", v)
 		}
-		value := &settingValue{placeholder: s.Value}
-		f.Var(value, name, usage)
-		a.flags.values[name] = &value.text
+		if a.flags.values[name] == nil { // a flag of several commands has one value
+			a.flags.values[name] = new(string)
+		}
+		f.Var(&settingValue{text: a.flags.values[name], placeholder: s.Value}, name, usage)
 	}
 }
 
+// lockTimeoutFlag is on the commands that change a deployment.
+func lockTimeoutFlag(cmd *cobra.Command, timeout *time.Duration) {
+	cmd.Flags().DurationVar(timeout, "lock-timeout", 0, "`DURATION` to wait for another run that is at work on the same deployment")
+}
+
 // settingValue is a flag's value, and what stands for it in the help.
-type settingValue struct{ text, placeholder string }
+type settingValue struct {
+	text        *string
+	placeholder string
+}
 
 // Set implements pflag.Value.
 func (v *settingValue) Set(text string) error {
-	v.text = text
+	*v.text = text
 	return nil
 }
 
 // String implements pflag.Value.
-func (v *settingValue) String() string { return v.text }
+func (v *settingValue) String() string {
+	if v.text == nil { // pflag asks a zero value for its default
+		return ""
+	}
+	return *v.text
+}
 
 // Type implements pflag.Value.
 func (v *settingValue) Type() string { return v.placeholder }

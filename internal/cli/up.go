@@ -7,8 +7,14 @@ import (
 	"github.com/pwdeploy/pwdeploy/internal/ui"
 )
 
+// upFlags are those that only up has.
+type upFlags struct {
+	stack.UpOptions
+	rollbackOnFailure bool
+}
+
 func (a *app) upCommand() *cobra.Command {
-	var f stack.UpOptions
+	var f upFlags
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Deploy, wait until it is ready, and prove it by a request",
@@ -20,10 +26,12 @@ left alone. An ingress controller that somebody else installed is used, never ch
 	}
 	cmd.Flags().SortFlags = false
 	a.settingFlags(cmd.Flags(), "host", "image", "replicas")
+	lockTimeoutFlag(cmd, &f.LockTimeout)
+	cmd.Flags().BoolVar(&f.rollbackOnFailure, "rollback-on-failure", false, "if it fails, say why and return to what was deployed before")
 	return cmd
 }
 
-func (a *app) up(cmd *cobra.Command, f stack.UpOptions) error {
+func (a *app) up(cmd *cobra.Command, f upFlags) error {
 	cfg, err := a.config(cmd)
 	if err != nil {
 		return err
@@ -34,8 +42,11 @@ func (a *app) up(cmd *cobra.Command, f stack.UpOptions) error {
 	if err != nil {
 		return err
 	}
-	result, err := engine.Up(cmd.Context(), f)
+	result, err := engine.Up(cmd.Context(), f.UpOptions)
 	progress.Close()
+	if err != nil && f.rollbackOnFailure {
+		return a.rollBackFailed(cmd, cfg, err)
+	}
 	if err != nil {
 		return err
 	}

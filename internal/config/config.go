@@ -27,6 +27,8 @@ type Config struct {
 	CacheDir   string   `yaml:"cacheDir"`
 	Redis      Redis    `yaml:"redis"`
 	Ingress    Ingress  `yaml:"ingress"`
+
+	File string `yaml:"-"` // absolute path of the file that was read; empty if there was none
 }
 
 // Redis configures the Redis release.

@@ -99,7 +99,12 @@ func TestUnknownVariableIsWarnedOf(t *testing.T) {
 
 func TestEmptyFileIsTheDefault(t *testing.T) {
 	for _, content := range []string{"# nothing\n", "", "redis:\n", "host:\ningress:\n  chart:\n"} {
-		cfg, _, err := Load(Sources{File: write(t, content)})
+		path := write(t, content)
+		cfg, _, err := Load(Sources{File: path})
+		if cfg.File != path {
+			t.Errorf("the file is %s, got %s", path, cfg.File)
+		}
+		cfg.File = ""
 		if err != nil || !reflect.DeepEqual(cfg, Default()) {
 			t.Errorf("%q: got %+v, %v", content, cfg, err)
 		}

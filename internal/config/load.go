@@ -111,6 +111,9 @@ func readFile(cfg *Config, path string, where origins) error {
 		return yamlError(path, err)
 	}
 	cfg.fillEmpty()
+	if cfg.File, err = filepath.Abs(path); err != nil {
+		return &Error{Where: path, Detail: err.Error()}
+	}
 	where.inFile(path)
 	cfg.resolvePaths(filepath.Dir(path))
 	return nil

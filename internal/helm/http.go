@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"oras.land/oras-go/v2/registry/remote/errcode"
+
+	"github.com/pwdeploy/pwdeploy/internal/retry"
 )
 
 const userAgent = "pwdeploy"
@@ -87,7 +89,7 @@ func (s *Store) get(ctx context.Context, client doer, r request) ([]byte, error)
 			return nil, err
 		}
 		s.log.DebugContext(ctx, "a download broke off", "error", err, "attempt", attempt+1)
-		if err := sleep(ctx, wait); err != nil {
+		if err := retry.Sleep(ctx, wait); err != nil {
 			return nil, err
 		}
 	}

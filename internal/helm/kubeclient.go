@@ -19,6 +19,8 @@ import (
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/resource"
 	"k8s.io/client-go/rest"
+
+	"github.com/pwdeploy/pwdeploy/internal/retry"
 )
 
 // HookError says that a hook of a chart, a Job or Pod that runs before or after its objects are made, did
@@ -217,7 +219,7 @@ func waitForHook(ctx context.Context, info *resource.Info) error {
 		if done || err != nil {
 			return err
 		}
-		if err := sleep(ctx, 500*time.Millisecond); err != nil {
+		if err := retry.Sleep(ctx, 500*time.Millisecond); err != nil {
 			return err
 		}
 		if err := info.Get(); apierrors.IsNotFound(err) {

@@ -120,6 +120,24 @@ func (r *records) Update(key string, rel *release.Release) error {
 // newest gives the newest revision by the labels of the records, which are small where the records are
 // not.
 func (r *run) newest(name string) (*Release, error) {
+	all, err := r.revisions(name)
+	if err != nil {
+		return nil, err
+	}
+	newest := all[0]
+	for _, rel := range all[1:] {
+		if rel.Revision > newest.Revision {
+			newest = rel
+		}
+	}
+	if newest.Instance == "" {
+		r.describeForeign(newest)
+	}
+	return newest, nil
+}
+
+// revisions gives what Helm keeps of a release, in no order. None is ErrReleaseNotFound.
+func (r *run) revisions(name string) ([]*Release, error) {
 	config, err := r.getter.ToRESTConfig()
 	if err != nil {
 		return nil, err
@@ -133,25 +151,14 @@ func (r *run) newest(name string) (*Release, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the releases in namespace %s: %w", r.namespace, err)
 	}
-	newest := r.pick(list.Items)
-	if newest == nil {
+	if len(list.Items) == 0 {
 		return nil, fmt.Errorf("%w: %s/%s", ErrReleaseNotFound, r.namespace, name)
 	}
-	if newest.Instance == "" {
-		r.describeForeign(newest)
+	all := make([]*Release, 0, len(list.Items))
+	for i := range list.Items {
+		all = append(all, fromLabels(r.namespace, list.Items[i].Labels))
 	}
-	return newest, nil
-}
-
-func (r *run) pick(records []metav1.PartialObjectMetadata) *Release {
-	var newest *Release
-	for i := range records {
-		found := fromLabels(r.namespace, records[i].Labels)
-		if newest == nil || found.Revision > newest.Revision {
-			newest = found
-		}
-	}
-	return newest
+	return all, nil
 }
 
 func fromLabels(namespace string, l map[string]string) *Release {

@@ -83,6 +83,8 @@ const (
 	ActionNone    Action = "none"
 	ActionInstall Action = "install"
 	ActionUpgrade Action = "upgrade"
+	// ActionRollback makes a release again what one of its earlier revisions was.
+	ActionRollback Action = "rollback"
 )
 
 // Plan says what has to be done.
@@ -90,4 +92,6 @@ type Plan struct {
 	Action  Action
 	Current *Release // nil if there is none
 	Digest  string   // of the chart and values that should be there
+	// RollbackTo is Helm's revision that ActionRollback goes back to.
+	RollbackTo int
 }

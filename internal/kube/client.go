@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
@@ -40,6 +41,15 @@ type Options struct {
 	UserAgent  string
 	Log        *slog.Logger                                 // nil: nothing is logged
 	Wrap       func(rt http.RoundTripper) http.RoundTripper // seam for counting requests; may be nil
+	// Tell gets a line when the API server is away, throttles or is slow, and when it is back; may be nil.
+	Tell func(message string)
+	// Patience is how long an API server that is away is waited for, where a request has no deadline of its own; 0: for ever.
+	Patience time.Duration
+	// Over is closed when the command is over: an API server that is away is waited for no longer. nil: never.
+	Over <-chan struct{}
+	// Diagnose is given a problem of a container and the last lines of its log, and may name the cause better: this
+	// package does not know the programs that run. It may be nil.
+	Diagnose func(p *Problem, log []string)
 }
 
 // Client is a connection to one cluster. It is safe for concurrent use.
@@ -50,6 +60,8 @@ type Client struct {
 	Version *version.Info
 
 	options Options
+	traffic traffic
+	link    *link
 	config  *rest.Config
 	log     *slog.Logger
 	typed   kubernetes.Interface
@@ -78,9 +90,14 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 			failure.Problem = "no credentials for the cluster"
 			failure.Advice = fmt.Sprintf("they come from the command %s, which may need a new login (for EKS: aws sso login)", plugin.Command)
 		}
+		if expired := clientCertificate(c.config, time.Now()); expired != "" && apierrors.IsUnauthorized(err) {
+			failure.Problem = expired
+			failure.Advice = "fetch the kubeconfig again, or renew the certificate (kubeadm certs renew); check this machine's clock too"
+		}
 		return nil, failure
 	}
 	c.Version = &v
+	c.link.connect()
 	return c, nil
 }
 
@@ -98,7 +115,10 @@ func newClient(o Options) (*Client, error) {
 		return nil, noConfig(err, c.Context)
 	}
 	c.Host = config.Host
+	c.link = newLink(o, config.Host)
 	c.config = tune(config, o, c.log)
+	c.config.Wrap(c.traffic.wrap)
+	c.config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &persistentTransport{next, c.link} })
 	return c, c.makeClients()
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -107,7 +108,7 @@ func (c *Client) waitGone(ctx context.Context, ref Ref, progress func(Ref, strin
 			return err
 		}
 		if ctx.Err() != nil {
-			return &StillThereError{Ref: ref, Message: message}
+			return &StillThereError{Ref: ref, Message: message, Finalizers: heldBy(obj)}
 		}
 	}
 }
@@ -151,8 +152,9 @@ func pause(ctx context.Context, d time.Duration) {
 
 // StillThereError says that an object was not gone in time.
 type StillThereError struct {
-	Ref     Ref
-	Message string // what it waits for, where the cluster says so
+	Ref        Ref
+	Message    string   // what it waits for, where the cluster says so
+	Finalizers []string // that hold it; for a namespace see Message
 }
 
 func (e *StillThereError) Error() string {
@@ -164,16 +166,41 @@ func (e *StillThereError) Error() string {
 
 // Hint says what to do.
 func (e *StillThereError) Hint() string {
-	return "the cluster goes on deleting it; run the same command again to wait for it"
+	if len(e.Finalizers) == 0 {
+		return "the cluster goes on deleting it; run the same command again to wait for it"
+	}
+	return fmt.Sprintf("the controller that sets the finalizer has to take it away; if there is none any more: kubectl %spatch %s %s --type=merge -p '{\"metadata\":{\"finalizers\":null}}'",
+		namespaceFlag(e.Ref), strings.ToLower(e.Ref.Kind), e.Ref.Name)
 }
+
+func namespaceFlag(ref Ref) string {
+	if ref.Namespace == "" {
+		return ""
+	}
+	return "-n " + ref.Namespace + " "
+}
+
+// heldBy gives the finalizers that somebody has to take away; Kubernetes takes its own.
+func heldBy(obj *unstructured.Unstructured) []string {
+	return slices.DeleteFunc(slices.Clone(obj.GetFinalizers()), func(f string) bool {
+		return f == metav1.FinalizerDeleteDependents || f == metav1.FinalizerOrphanDependents
+	})
+}
+
+// WhyDeleting says what the deletion of an object waits for, where the cluster says so.
+func WhyDeleting(obj *unstructured.Unstructured) string { return whyStillThere(obj) }
 
 // whyStillThere reads what a deletion waits for: a namespace's conditions, or finalizers.
 func whyStillThere(obj *unstructured.Unstructured) string {
+	var reasons []string
 	for _, kind := range []string{"NamespaceContentRemaining", "NamespaceFinalizersRemaining", "NamespaceDeletionContentFailure"} {
 		if c := trueCondition(obj, kind); c != nil {
 			message, _ := c["message"].(string)
-			return message
+			reasons = append(reasons, message)
 		}
+	}
+	if len(reasons) > 0 {
+		return strings.Join(reasons, "; ")
 	}
 	if f := obj.GetFinalizers(); len(f) > 0 && !slices.Equal(f, []string{metav1.FinalizerDeleteDependents}) {
 		return fmt.Sprintf("waits for finalizers %v", f)

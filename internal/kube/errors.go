@@ -2,17 +2,21 @@ package kube
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"strings"
 	"syscall"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 )
 
 // Hinted is an error that knows what a person can do about it.
@@ -74,8 +78,14 @@ func classify(err error, contextName, host string) *ConnectError {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		e.Problem, e.Err = "nothing listens", nil
 		e.Advice = "start the cluster (minikube start, kind create cluster, colima start --kubernetes) or choose another one with --context"
-	case errors.As(err, &unknownCA), errors.As(err, &badCert), errors.As(err, &wrongName):
-		e.Problem, e.Advice = "the API server's certificate is not trusted", "the kubeconfig may belong to an older cluster of the same address: fetch it again"
+	case errors.As(err, &unknownCA):
+		e.Problem, e.Err = "the API server's certificate is signed by an authority that the kubeconfig does not name", nil
+		e.Advice = "the kubeconfig may belong to an older cluster of the same address: fetch it again"
+	case errors.As(err, &badCert):
+		e.Problem, e.Advice = badCertificate(badCert, time.Now())
+		e.Err = nil
+	case errors.As(err, &wrongName):
+		e.Problem, e.Advice = "the API server's certificate is for another name", "use the address that the certificate names, or set tls-server-name for the cluster in the kubeconfig"
 	case errors.As(err, &noSuchHost):
 		e.Problem, e.Advice = "the API server's name is not known", "check the network or VPN, or choose another cluster with --context"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
@@ -84,6 +94,42 @@ func classify(err error, contextName, host string) *ConnectError {
 		e.Problem, e.Advice = unreachable, "try kubectl get --raw /version with the same context"
 	}
 	return e
+}
+
+// badCertificate words what is wrong with the API server's certificate. A wrong clock looks like a wrong certificate.
+func badCertificate(err x509.CertificateInvalidError, now time.Time) (problem, advice string) {
+	const day = "2006-01-02 15:04 MST"
+	clock := fmt.Sprintf("check this machine's clock, which shows %s; if it is right, ", now.UTC().Format(day))
+	switch cert := err.Cert; {
+	case err.Reason != x509.Expired || cert == nil:
+		return "the API server's certificate is not valid: " + err.Error(), "the kubeconfig may belong to an older cluster of the same address: fetch it again"
+	case now.Before(cert.NotBefore):
+		return "the API server's certificate is not valid before " + cert.NotBefore.UTC().Format(day), clock + "that of the machine that made the certificate was wrong"
+	default:
+		return "the API server's certificate expired on " + cert.NotAfter.UTC().Format(day), clock + "renew the cluster's certificates (kubeadm certs renew all, minikube delete and start)"
+	}
+}
+
+// clientCertificate says what is wrong with the dates of the certificate by which the user logs in, or nothing.
+func clientCertificate(config *rest.Config, now time.Time) string {
+	tlsConfig, err := rest.TLSConfigFor(config)
+	if err != nil || tlsConfig == nil || tlsConfig.GetClientCertificate == nil {
+		return ""
+	}
+	pair, err := tlsConfig.GetClientCertificate(&tls.CertificateRequestInfo{})
+	if err != nil || pair == nil || len(pair.Certificate) == 0 {
+		return ""
+	}
+	cert, err := x509.ParseCertificate(pair.Certificate[0])
+	switch {
+	case err != nil:
+		return ""
+	case now.After(cert.NotAfter):
+		return "the user's certificate in the kubeconfig expired on " + cert.NotAfter.UTC().Format("2006-01-02 15:04 MST")
+	case now.Before(cert.NotBefore):
+		return "the user's certificate in the kubeconfig is not valid before " + cert.NotBefore.UTC().Format("2006-01-02 15:04 MST")
+	}
+	return ""
 }
 
 // ConflictError says that a field which pwdeploy wants to set belongs to another field manager and has
@@ -179,6 +225,8 @@ func (e *RequestError) Unwrap() error { return e.Err }
 // Hint says what to do, where the kind of error tells.
 func (e *RequestError) Hint() string {
 	switch {
+	case byWebhook(e.Err):
+		return "an admission webhook of this cluster refuses it: do what it asks for, or talk to who runs it (kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations)"
 	case apierrors.IsForbidden(e.Err):
 		return "ask the cluster's administrator for this permission, or use another user with --context"
 	case apierrors.IsUnauthorized(e.Err):
@@ -189,6 +237,17 @@ func (e *RequestError) Hint() string {
 		return "the API server went away: run this again when it is back"
 	}
 	return ""
+}
+
+// byWebhook tells a refusal by an admission webhook from those of the API server itself, which always say which kind of
+// object they are about.
+func byWebhook(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return false
+	}
+	s := status.Status()
+	return s.Code >= 400 && s.Code < 500 && s.Code != http.StatusUnauthorized && s.Code != http.StatusTooManyRequests && (s.Details == nil || s.Details.Kind == "")
 }
 
 // failed says what a request was about.

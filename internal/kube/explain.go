@@ -6,9 +6,7 @@ import (
 	"time"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -42,7 +40,10 @@ type Problem struct {
 	Patience time.Duration // ... once it has lasted so long
 	Usual    bool          // part of every start: worth telling only when it lasted too long
 
+	cause     string // what it is counted as while Reason changes; empty: Reason
 	container string // whose log tells more
+	pod       Ref    // that it is in; empty: Ref
+	version   string // of that log: what it changes with
 }
 
 // String is one line without the hint.
@@ -53,16 +54,51 @@ func (p *Problem) String() string {
 	return fmt.Sprintf("%s: %s: %s", p.Ref, p.Reason, p.Message)
 }
 
-func (p *Problem) key() string { return p.Ref.key() + "/" + p.Reason }
+// Verdict says whether waiting goes on.
+func (p *Problem) Verdict() string {
+	switch {
+	case !p.Final:
+		return "still waiting: this may pass"
+	case p.Patience > 0:
+		return fmt.Sprintf("waiting %s more: this may pass", p.Patience)
+	}
+	return "waiting does not help"
+}
 
-// view is where the objects come from: watches, or a snapshot.
-type view interface {
+// problemKey names the problem as one that lasts, whichever of the object's pods it shows on just now.
+func (r Readiness) problemKey() string {
+	cause := r.Problem.cause
+	if cause == "" {
+		cause = r.Problem.Reason
+	}
+	return r.Ref.key() + "/" + cause
+}
+
+// source is where the objects come from: watches, or a snapshot.
+type source interface {
 	object(ref Ref) *unstructured.Unstructured
 	objects(kind schema.GroupKind, namespace string) []*unstructured.Unstructured
 }
 
+// view is one look at the objects, and at what was asked beside them.
+type view struct {
+	source
+	answers   *answers
+	askEvents bool // the source has no events
+	now       time.Time
+	diagnose  func(p *Problem, log []string) // may be nil
+}
+
+// ask gives all objects of a kind in a namespace, or in the cluster. The answer comes later, or never.
+func (v *view) ask(kind schema.GroupVersionKind, namespace string) answer {
+	return v.answers.get(query{ref: Ref{GroupVersionKind: kind, Namespace: namespace}}, "")
+}
+
+// askOne is ask for one object: known without objects means that it is not there.
+func (v *view) askOne(ref Ref) answer { return v.answers.get(query{ref: ref}, "") }
+
 // assess says whether the object is ready as kstatus computes it, and looks for the cause if it is not.
-func assess(v view, ref Ref) Readiness {
+func assess(v *view, ref Ref) Readiness {
 	out := Readiness{Ref: ref}
 	obj := v.object(ref)
 	if obj == nil {
@@ -84,9 +120,31 @@ func assess(v view, ref Ref) Readiness {
 		return out
 	}
 	if out.Problem = explain(v, obj); out.Problem == nil && result.Status == status.FailedStatus {
-		out.Problem = &Problem{Ref: ref, Reason: "Failed", Message: result.Message, Final: true}
+		out.Problem = &Problem{Ref: ref, Reason: "Failed", Message: result.Message, Final: true, Patience: failedPatience}
 	}
+	addEvidence(v, out.Problem)
 	return out
+}
+
+// failedPatience is how long an object that calls itself failed is looked at for the cause: a Deployment that is too
+// slow does so for good, though its pods may come yet.
+const failedPatience = 10 * time.Second
+
+// addEvidence adds the last lines of a container that crashes or is not ready. Without them the problem is told
+// all the same.
+func addEvidence(v *view, p *Problem) {
+	if p == nil || p.container == "" {
+		return
+	}
+	pod := p.pod
+	if pod.Name == "" {
+		pod = p.Ref
+	}
+	log := v.answers.get(query{ref: pod, container: p.container}, p.version)
+	p.Evidence = append(p.Evidence, log.lines[max(0, len(log.lines)-showLogLines):]...)
+	if v.diagnose != nil && len(log.lines) > 0 {
+		v.diagnose(p, log.lines)
+	}
 }
 
 // describe is a workload's count of ready pods, or what kstatus says.
@@ -128,24 +186,43 @@ func FirstImage(obj *unstructured.Unstructured) string {
 }
 
 // explain finds why a workload or claim is not ready.
-func explain(v view, obj *unstructured.Unstructured) *Problem {
+func explain(v *view, obj *unstructured.Unstructured) *Problem {
+	switch obj.GetKind() {
+	case PVCKind.Kind:
+		return claimProblem(v, obj)
+	case JobKind.Kind:
+		return jobProblem(v, obj)
+	}
+	if p := unobserved(obj); p != nil {
+		return p
+	}
+	owner, revision := obj, ""
 	switch obj.GetKind() {
 	case DeploymentKind.Kind:
-		rs := currentReplicaSet(v, obj)
-		if rs == nil {
+		if owner = currentReplicaSet(v, obj); owner == nil {
 			return nil
 		}
-		if p := replicaFailure(rs); p != nil {
-			return p
-		}
-		return worstPod(v, rs, "")
 	case StatefulSetKind.Kind:
-		revision, _, _ := unstructured.NestedString(obj.Object, "status", "updateRevision")
-		return worstPod(v, obj, revision)
-	case PVCKind.Kind:
-		return claimProblem(obj)
+		revision, _, _ = unstructured.NestedString(obj.Object, "status", "updateRevision")
 	}
-	return worstPod(v, obj, "")
+	if p := refused(v, owner); p != nil {
+		return p
+	}
+	return worstPod(v, owner, revision)
+}
+
+// unobserved is a workload whose last change no controller has acted on, or one that is told to wait.
+func unobserved(obj *unstructured.Unstructured) *Problem {
+	if paused, _, _ := unstructured.NestedBool(obj.Object, "spec", "paused"); paused {
+		return &Problem{Ref: RefOf(obj), Reason: "Paused", Message: "its rollout is paused", Final: true,
+			Hint: fmt.Sprintf("kubectl rollout resume -n %s deployment/%s, then run pwdeploy up again", obj.GetNamespace(), obj.GetName())}
+	}
+	observed, _, _ := unstructured.NestedInt64(obj.Object, "status", "observedGeneration")
+	if obj.GroupVersionKind().Group != "apps" || observed >= obj.GetGeneration() {
+		return nil
+	}
+	return &Problem{Ref: RefOf(obj), Reason: "NotObserved", Usual: true, Message: "no controller has acted on its last change",
+		Hint: "the cluster's controller manager does not work: look at its pod in kube-system, or at the state of the managed control plane"}
 }
 
 // revisionAnnotation numbers a Deployment's rollouts; its current ReplicaSet carries the same number.
@@ -153,7 +230,7 @@ const revisionAnnotation = "deployment.kubernetes.io/revision"
 
 // currentReplicaSet is the one of the newest rollout: pods of older ones are on their way out, and what
 // ails them no longer matters.
-func currentReplicaSet(v view, deployment *unstructured.Unstructured) *unstructured.Unstructured {
+func currentReplicaSet(v *view, deployment *unstructured.Unstructured) *unstructured.Unstructured {
 	observed, _, _ := unstructured.NestedInt64(deployment.Object, "status", "observedGeneration")
 	if observed < deployment.GetGeneration() {
 		return nil
@@ -180,28 +257,24 @@ func trueCondition(obj *unstructured.Unstructured, kind string) map[string]any {
 
 func isTrue(obj *unstructured.Unstructured, kind string) bool { return trueCondition(obj, kind) != nil }
 
-// replicaFailure is why a ReplicaSet can't make pods: a quota, or an admission that refuses them.
-func replicaFailure(rs *unstructured.Unstructured) *Problem {
-	if c := trueCondition(rs, "ReplicaFailure"); c != nil {
-		reason, _ := c["reason"].(string)
-		message, _ := c["message"].(string)
-		return &Problem{Ref: RefOf(rs), Reason: reason, Message: message, Final: true, Patience: 10 * time.Second,
-			Hint: "the cluster refuses the pods: see the quota, limit range or pod security level of the namespace"}
-	}
-	return nil
-}
-
-// worstPod is the problem of the owner's pods that deserves attention first.
-func worstPod(v view, owner *unstructured.Unstructured, revision string) *Problem {
+// worstPod is the problem of the owner's pods that deserves attention first. Pods of an earlier revision, and
+// those on their way out, only matter where they can't end: a StatefulSet waits for them.
+func worstPod(v *view, owner *unstructured.Unstructured, revision string) *Problem {
 	var worst *Problem
 	for _, u := range v.objects(PodKind.GroupKind(), owner.GetNamespace()) {
-		if !ownedBy(u, owner.GetUID()) || u.GetDeletionTimestamp() != nil {
+		if !ownedBy(u, owner.GetUID()) {
 			continue
 		}
-		if revision != "" && u.GetLabels()["controller-revision-hash"] != revision {
-			continue
+		var p *Problem
+		switch {
+		case u.GetDeletionTimestamp() != nil:
+			if pod, ok := v.pod(u); ok && owner.GetKind() == StatefulSetKind.Kind {
+				p = pod.stuck()
+			}
+		case revision == "" || u.GetLabels()["controller-revision-hash"] == revision:
+			p = podProblem(v, u)
 		}
-		if p := podProblem(v, u); p != nil && worse(p, worst) {
+		if p != nil && worse(p, worst) {
 			worst = p
 		}
 	}
@@ -212,6 +285,9 @@ func worstPod(v view, owner *unstructured.Unstructured, revision string) *Proble
 func worse(p, than *Problem) bool {
 	if than == nil || p.Final != than.Final {
 		return than == nil || p.Final
+	}
+	if p.Final && p.Patience != than.Patience {
+		return p.Patience < than.Patience
 	}
 	if p.Usual != than.Usual {
 		return than.Usual
@@ -226,117 +302,4 @@ func ownedBy(obj *unstructured.Unstructured, uid types.UID) bool {
 		}
 	}
 	return false
-}
-
-// podProblem reads what ails a pod from its status.
-func podProblem(v view, u *unstructured.Unstructured) *Problem {
-	var pod corev1.Pod
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &pod); err != nil {
-		return nil
-	}
-	ref := RefOf(u)
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
-			return unscheduled(v, &pod, ref, c)
-		}
-	}
-	for _, s := range append(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses...) {
-		if p := containerProblem(ref, s); p != nil {
-			return p
-		}
-	}
-	for _, s := range pod.Status.ContainerStatuses {
-		if s.State.Running != nil && !s.Ready {
-			return unready(ref, s)
-		}
-	}
-	return nil
-}
-
-// unready is a container that runs and does not pass its readiness probe.
-func unready(ref Ref, s corev1.ContainerStatus) *Problem {
-	return &Problem{Ref: ref, Reason: "Unready", Usual: true, container: s.Name,
-		Message: fmt.Sprintf("container %s runs, but its readiness probe does not pass", s.Name),
-		Hint:    fmt.Sprintf("kubectl describe pod -n %s %s shows what the probe got, kubectl logs what the container says", ref.Namespace, ref.Name)}
-}
-
-// unscheduled says why a pod has no node. A claim that is not bound is the better explanation.
-func unscheduled(v view, pod *corev1.Pod, ref Ref, c corev1.PodCondition) *Problem {
-	for _, volume := range pod.Spec.Volumes {
-		if volume.PersistentVolumeClaim == nil {
-			continue
-		}
-		claim := v.object(Ref{GroupVersionKind: PVCKind, Namespace: pod.Namespace, Name: volume.PersistentVolumeClaim.ClaimName})
-		if claim == nil {
-			continue
-		}
-		if p := claimProblem(claim); p != nil {
-			return p
-		}
-	}
-	return &Problem{Ref: ref, Reason: c.Reason, Message: c.Message,
-		Hint: "no node takes the pod: free CPU or memory, add a node, or lower the requests"}
-}
-
-// claimProblem says why a claim is not bound, as far as the claim itself tells.
-func claimProblem(claim *unstructured.Unstructured) *Problem {
-	phase, _, _ := unstructured.NestedString(claim.Object, "status", "phase")
-	if phase == string(corev1.ClaimBound) {
-		return nil
-	}
-	class, found, _ := unstructured.NestedString(claim.Object, "spec", "storageClassName")
-	if !found {
-		return &Problem{Ref: RefOf(claim), Reason: "NoStorageClass", Message: "it names no StorageClass and the cluster has no default one",
-			Hint: "install a provisioner and mark a StorageClass as default, or name one in redis' values"}
-	}
-	return &Problem{Ref: RefOf(claim), Reason: "VolumePending", Message: fmt.Sprintf("no volume of StorageClass %q is bound yet", class),
-		Hint: fmt.Sprintf("kubectl describe pvc -n %s %s shows what the provisioner says", claim.GetNamespace(), claim.GetName())}
-}
-
-// crashLoopRestarts is after how many restarts a crash loop counts as final: a service may well crash
-// once or twice while what it needs comes up.
-const crashLoopRestarts = 3
-
-func containerProblem(ref Ref, s corev1.ContainerStatus) *Problem {
-	if s.State.Waiting == nil || s.Ready {
-		return nil
-	}
-	p := &Problem{Ref: ref, Reason: s.State.Waiting.Reason, Message: s.State.Waiting.Message}
-	switch {
-	case isPullProblem(p.Reason):
-		p.Final = p.Reason != "ErrImagePull" // the first failure may be a passing one
-		p.Hint = fmt.Sprintf("check that image %s exists and can be pulled; on a local cluster load it first (kind load docker-image, minikube image load)", s.Image)
-	case p.Reason == "InvalidImageName":
-		p.Final = true
-		p.Hint = fmt.Sprintf("%q is not an image name: set --image", s.Image)
-	case p.Reason == "CreateContainerConfigError" || p.Reason == "CreateContainerError" || p.Reason == "RunContainerError":
-		p.Final, p.Patience = true, 15*time.Second
-		p.Hint = "a ConfigMap, Secret or key that the pod names is missing, or the container can't be started as asked"
-	case p.Reason == "CrashLoopBackOff":
-		crashLoop(p, s)
-	default:
-		return nil // ContainerCreating and the like
-	}
-	return p
-}
-
-// isPullProblem tells the kubelet's reasons for an image that it does not have.
-func isPullProblem(reason string) bool {
-	return reason == "ImagePullBackOff" || reason == "ErrImagePull" || reason == "ErrImageNeverPull"
-}
-
-func crashLoop(p *Problem, s corev1.ContainerStatus) {
-	p.container, p.Final = s.Name, s.RestartCount >= crashLoopRestarts
-	p.Hint = fmt.Sprintf("kubectl logs -n %s %s -c %s --previous shows the whole log", p.Ref.Namespace, p.Ref.Name, s.Name)
-	if t := s.LastTerminationState.Terminated; t != nil {
-		p.Message = fmt.Sprintf("container %s ended with exit code %d, restarted %d times", s.Name, t.ExitCode, s.RestartCount)
-		if t.Reason == "OOMKilled" {
-			p.Reason, p.Final = "OOMKilled", true
-			p.Hint = "the container needs more memory than its limit: raise the limit"
-		}
-	}
-}
-
-func podLogOptions(container string, tail int64, previous bool) *corev1.PodLogOptions {
-	return &corev1.PodLogOptions{Container: container, TailLines: &tail, Previous: previous}
 }

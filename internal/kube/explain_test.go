@@ -9,10 +9,10 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// state is a snapshot of objects in YAML, separated by "---".
-func state(t *testing.T, text string) snapshot {
+// state is a look at a snapshot of objects in YAML, separated by "---", in namespace ns if they name none.
+func state(t *testing.T, text string) *view {
 	t.Helper()
-	view := snapshot{}
+	found := snapshot{}
 	for _, part := range strings.Split(text, "---\n") {
 		body, err := yaml.YAMLToJSON([]byte(part))
 		if err != nil {
@@ -22,11 +22,53 @@ func state(t *testing.T, text string) snapshot {
 		if err := o.UnmarshalJSON(body); err != nil {
 			t.Fatal(err)
 		}
-		o.SetNamespace("ns")
-		key := groupKey{o.GroupVersionKind().GroupKind(), "ns"}
-		view[key] = append(view[key], o)
+		switch o.GetKind() {
+		case NodeKind.Kind, StorageClassKind.Kind, PVKind.Kind, NamespaceKind.Kind:
+		default:
+			if o.GetNamespace() == "" {
+				o.SetNamespace("ns")
+			}
+		}
+		key := groupKey{o.GroupVersionKind().GroupKind(), o.GetNamespace()}
+		found[key] = append(found[key], o)
 	}
-	return view
+	return &view{source: found, answers: newAnswers(), now: time.Now()}
+}
+
+// explained assesses an object, with the other objects and the logs, by container, as the answers to what is asked.
+func explained(t *testing.T, ref Ref, text string, logs map[string]string) Readiness {
+	t.Helper()
+	v := state(t, text)
+	var out Readiness
+	for range assessRounds {
+		out = assess(v, ref)
+		for q, version := range v.answers.due(v.now) {
+			v.answers.put(q, version, answerOf(v, q, logs), v.now)
+		}
+	}
+	return out
+}
+
+func answerOf(v *view, q query, logs map[string]string) answer {
+	got := answer{known: true}
+	if q.container != "" {
+		if log := logs[q.container]; log != "" {
+			got.lines = strings.Split(log, "\n")
+		}
+		return got
+	}
+	if q.ref.Name != "" {
+		if obj := v.source.object(q.ref); obj != nil {
+			got.objs = append(got.objs, obj)
+		}
+		return got
+	}
+	for key, objs := range v.source.(snapshot) {
+		if key.kind == q.ref.GroupKind() && (q.ref.Namespace == "" || q.ref.Namespace == key.namespace) {
+			got.objs = append(got.objs, objs...)
+		}
+	}
+	return got
 }
 
 // deployment is one of two pods ready, with its ReplicaSet and an older one that has a pod left.
@@ -62,17 +104,21 @@ func TestAssessNamesTheCause(t *testing.T) {
 		final bool
 		usual bool
 	}{
-		"nothing known": {pods: []string{pod("p", "new", "status: {phase: Pending}\n")}},
+		"nothing known": {pods: []string{pod("p", "new", "spec: {nodeName: w}\nstatus: {phase: Pending}\n")}},
+		"no scheduler at work": {
+			pods: []string{pod("p", "new", "status: {phase: Pending}\n")},
+			want: "Pod ns/p: NotScheduled: the scheduler default-scheduler has not looked at the pod", usual: true,
+		},
 		"image not there": {
 			pods: []string{pod("p", "new", waiting("ImagePullBackOff", ""))},
 			want: "Pod ns/p: ImagePullBackOff: why", final: true,
 		},
-		"first pull failed": {pods: []string{pod("p", "new", waiting("ErrImagePull", ""))}, want: "Pod ns/p: ErrImagePull: why"},
+		"first pull failed": {pods: []string{pod("p", "new", waiting("ErrImagePull", ""))}, want: "Pod ns/p: ErrImagePull: why", final: true},
 		"bad image name":    {pods: []string{pod("p", "new", waiting("InvalidImageName", ""))}, want: "Pod ns/p: InvalidImageName: why", final: true},
 		"missing Secret":    {pods: []string{pod("p", "new", waiting("CreateContainerConfigError", ""))}, want: "Pod ns/p: CreateContainerConfigError: why", final: true},
 		"crashed once": {
 			pods: []string{pod("p", "new", waiting("CrashLoopBackOff", ", restartCount: 1, lastState: {terminated: {exitCode: 2}}"))},
-			want: "Pod ns/p: CrashLoopBackOff: container c ended with exit code 2, restarted 1 times",
+			want: "Pod ns/p: CrashLoopBackOff: container c ended with exit code 2, restarted once",
 		},
 		"crashes again and again": {
 			pods: []string{pod("p", "new", waiting("CrashLoopBackOff", ", restartCount: 3, lastState: {terminated: {exitCode: 2}}"))},
@@ -80,7 +126,7 @@ func TestAssessNamesTheCause(t *testing.T) {
 		},
 		"out of memory": {
 			pods: []string{pod("p", "new", waiting("CrashLoopBackOff", ", restartCount: 1, lastState: {terminated: {exitCode: 137, reason: OOMKilled}}"))},
-			want: "Pod ns/p: OOMKilled: container c ended with exit code 137, restarted 1 times", final: true,
+			want: "Pod ns/p: OOMKilled: container c ended with exit code 137, restarted once", final: true,
 		},
 		"no node": {
 			pods: []string{pod("p", "new", "status: {conditions: [{type: PodScheduled, status: 'False', reason: Unschedulable, message: no room}]}\n")},
@@ -97,7 +143,7 @@ func TestAssessNamesTheCause(t *testing.T) {
 		},
 		"of equals always the same": {
 			pods: []string{pod("z", "new", waiting("ErrImagePull", "")), pod("a", "new", waiting("ErrImagePull", ""))},
-			want: "Pod ns/a: ErrImagePull: why",
+			want: "Pod ns/a: ErrImagePull: why", final: true,
 		},
 	}
 	for name, tt := range tests {
@@ -178,9 +224,9 @@ func TestAssessOtherKinds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			view := state(t, tt.text)
 			ref := Ref{GroupVersionKind: DeploymentKind, Namespace: "ns", Name: "x"}
-			for key := range view {
+			for _, objs := range view.source.(snapshot) {
 				if !tt.missing {
-					ref.GroupVersionKind = view[key][0].GroupVersionKind()
+					ref.GroupVersionKind = objs[0].GroupVersionKind()
 				}
 			}
 			if got := assess(view, ref); got.Ready != tt.ready || got.Missing != tt.missing || got.Message != tt.message {

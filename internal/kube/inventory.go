@@ -36,6 +36,8 @@ type Inventory struct {
 	Objects      []InventoryObject `json:"objects"`
 	Releases     []InventoryChart  `json:"releases"`
 	IngressClass string            `json:"ingressClass,omitempty"`
+	Revision     int               `json:"revision,omitempty"` // that was deployed last; 0 if none was
+	Set          string            `json:"set,omitempty"`      // of that revision
 }
 
 // InventoryObject is a reference as it is stored.

@@ -53,6 +53,11 @@ var (
 	ServiceKind      = schema.GroupVersionKind{Version: "v1", Kind: "Service"}
 	PodKind          = schema.GroupVersionKind{Version: "v1", Kind: "Pod"}
 	PVCKind          = schema.GroupVersionKind{Version: "v1", Kind: "PersistentVolumeClaim"}
+	EventKind        = schema.GroupVersionKind{Version: "v1", Kind: "Event"}
+	ConfigMapKind    = schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}
+	PVKind           = schema.GroupVersionKind{Version: "v1", Kind: "PersistentVolume"}
+	QuotaKind        = schema.GroupVersionKind{Version: "v1", Kind: "ResourceQuota"}
+	LimitRangeKind   = schema.GroupVersionKind{Version: "v1", Kind: "LimitRange"}
 	NodeKind         = schema.GroupVersionKind{Version: "v1", Kind: "Node"}
 	DeploymentKind   = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"}
 	StatefulSetKind  = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "StatefulSet"}
@@ -60,6 +65,7 @@ var (
 	ReplicaSetKind   = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "ReplicaSet"}
 	JobKind          = schema.GroupVersionKind{Group: "batch", Version: "v1", Kind: "Job"}
 	LeaseKind        = schema.GroupVersionKind{Group: "coordination.k8s.io", Version: "v1", Kind: "Lease"}
+	StorageClassKind = schema.GroupVersionKind{Group: "storage.k8s.io", Version: "v1", Kind: "StorageClass"}
 	IngressKind      = schema.GroupVersionKind{Group: "networking.k8s.io", Version: "v1", Kind: "Ingress"}
 	IngressClassKind = schema.GroupVersionKind{Group: "networking.k8s.io", Version: "v1", Kind: "IngressClass"}
 )

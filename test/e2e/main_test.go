@@ -33,6 +33,9 @@ type cluster struct {
 
 var shared cluster
 
+// host is the DNS name that pwdeploy serves the app under unless told otherwise.
+const host = "demo.pw.test"
+
 func TestMain(m *testing.M) {
 	code, err := run(m)
 	if err != nil {
@@ -185,7 +188,7 @@ func wantAnswer(t *testing.T, u upResult, method, path, want string) {
 	if u.Endpoint.Via != "direct" {
 		t.Fatalf("the ingress can only be reached by %s from here: these tests need its address", u.Endpoint.Via)
 	}
-	code, body, err := request(t.Context(), method, u.Endpoint.Address, "demo.pw.test", path)
+	code, body, err := request(t.Context(), method, u.Endpoint.Address, host, path)
 	if err != nil || code != http.StatusOK || body != want {
 		t.Errorf("%s %s: %d %q, %v, want 200 %q", method, path, code, body, err, want)
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -16,55 +15,34 @@ import (
 	"testing"
 	"time"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
-	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
-	"sigs.k8s.io/yaml"
 
 	"github.com/pwdeploy/pwdeploy/internal/kube"
+	"github.com/pwdeploy/pwdeploy/test/harness"
 )
 
-// someoneElse is the field manager of everything that the tests write in the name of others.
-const someoneElse = "someone-else"
+// Short names for what the tests of this package use everywhere.
+const someoneElse = harness.SomeoneElse
 
-// cluster is the administrator's own way to the API server, beside pwdeploy's.
-type cluster struct {
-	kubernetes.Interface
-	dynamic dynamic.Interface
-	config  *rest.Config
-}
-
-var admin = sync.OnceValues(func() (*cluster, error) {
-	config, err := clientcmd.BuildConfigFromFlags("", os.Getenv("KUBECONFIG"))
-	if err != nil {
-		return nil, err
-	}
-	config.QPS, config.WarningHandler = -1, rest.NoWarnings{}
-	typed, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, err
-	}
-	dyn, err := dynamic.NewForConfig(config)
-	return &cluster{Interface: typed, dynamic: dyn, config: config}, err
-})
-
-func adminClient(t *testing.T) *cluster {
-	t.Helper()
-	c, err := admin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
+var (
+	adminClient     = harness.Admin
+	eventually      = harness.Eventually
+	uniqueName      = harness.UniqueName
+	namespace       = harness.Namespace
+	makeNamespace   = harness.MakeNamespace
+	removeNamespace = harness.RemoveNamespace
+	object          = harness.Object
+	create          = harness.Create
+	read            = harness.Read
+	remove          = harness.Remove
+	unhold          = harness.Unhold
+	limitedUser     = harness.LimitedUser
+	kubeconfig      = harness.Kubeconfig
+	startEdge       = harness.StartEdge
+)
 
 // connect gives pwdeploy's client as the administrator.
 func connect(t *testing.T, wrap func(http.RoundTripper) http.RoundTripper) *kube.Client {
@@ -84,65 +62,6 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-// eventually asks until the answer is yes.
-func eventually(t *testing.T, what string, ask func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ask(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 s: %s", what)
-		}
-	}
-}
-
-// uniqueName gives a name that no other test has, nor another run against the same control plane.
-func uniqueName(prefix string) string {
-	return fmt.Sprintf("%s-%08x", prefix, rand.Uint32())
-}
-
-// namespace makes a namespace that goes, in the background, when the test ends.
-func namespace(t *testing.T, labels map[string]string) string {
-	t.Helper()
-	name := uniqueName("it")
-	makeNamespace(t, name, labels)
-	return name
-}
-
-func makeNamespace(t *testing.T, name string, labels map[string]string) {
-	t.Helper()
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
-	if _, err := adminClient(t).CoreV1().Namespaces().Create(t.Context(), ns, metav1.CreateOptions{FieldManager: someoneElse}); err != nil {
-		t.Fatal(err)
-	}
-	removeNamespace(t, name)
-	// Pods need the account, which a controller makes a moment later.
-	eventually(t, "the default ServiceAccount of "+name, func() bool {
-		_, err := adminClient(t).CoreV1().ServiceAccounts(name).Get(t.Context(), "default", metav1.GetOptions{})
-		return err == nil
-	})
-}
-
-// removeNamespace deletes a namespace, if it is there, when the test ends.
-func removeNamespace(t *testing.T, name string) {
-	t.Helper()
-	t.Cleanup(func() {
-		err := adminClient(t).CoreV1().Namespaces().Delete(context.WithoutCancel(t.Context()), name, metav1.DeleteOptions{})
-		if err != nil && !apierrors.IsNotFound(err) {
-			t.Error(err)
-		}
-	})
-}
-
-// object reads YAML; its namespace is filled in.
-func object(t *testing.T, namespace, text string) *unstructured.Unstructured {
-	t.Helper()
-	o := &unstructured.Unstructured{}
-	if err := yaml.UnmarshalStrict([]byte(text), &o.Object); err != nil {
-		t.Fatal(err)
-	}
-	o.SetNamespace(namespace)
-	return o
-}
-
 // owned is an object of this instance of pwdeploy.
 func owned(t *testing.T, namespace, text string) *unstructured.Unstructured {
 	t.Helper()
@@ -153,50 +72,6 @@ func owned(t *testing.T, namespace, text string) *unstructured.Unstructured {
 
 func configMap(name, key, value string) string {
 	return fmt.Sprintf("{apiVersion: v1, kind: ConfigMap, metadata: {name: %s}, data: {%s: %q}}", name, key, value)
-}
-
-// resource gives the administrator's client for an object's kind.
-func (c *cluster) resource(t *testing.T, kind schema.GroupVersionKind, namespace string) dynamic.ResourceInterface {
-	t.Helper()
-	list, err := c.Discovery().ServerResourcesForGroupVersion(kind.GroupVersion().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range list.APIResources {
-		if r.Kind != kind.Kind || strings.Contains(r.Name, "/") {
-			continue
-		}
-		gvr := kind.GroupVersion().WithResource(r.Name)
-		if r.Namespaced {
-			return c.dynamic.Resource(gvr).Namespace(namespace)
-		}
-		return c.dynamic.Resource(gvr)
-	}
-	t.Fatalf("the cluster does not know the kind %s", kind)
-	return nil
-}
-
-// create makes an object in the name of somebody else.
-func create(t *testing.T, o *unstructured.Unstructured) *unstructured.Unstructured {
-	t.Helper()
-	made, err := adminClient(t).resource(t, o.GroupVersionKind(), o.GetNamespace()).Create(t.Context(), o, metav1.CreateOptions{FieldManager: someoneElse})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return made
-}
-
-// read gives an object as it is stored, or nil.
-func read(t *testing.T, ref kube.Ref) *unstructured.Unstructured {
-	t.Helper()
-	o, err := adminClient(t).resource(t, ref.GroupVersionKind, ref.Namespace).Get(t.Context(), ref.Name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return o
 }
 
 // stored is what a snapshot keeps of an object.
@@ -237,7 +112,7 @@ func takeSnapshot(t *testing.T, namespaces ...string) snapshot {
 			if !slices.Contains(r.Verbs, "list") || slices.Contains(transient, r.Kind) {
 				continue
 			}
-			out.add(t, c.dynamic.Resource(gv.WithResource(r.Name)), r.Namespaced, namespaces)
+			out.add(t, c.Dynamic.Resource(gv.WithResource(r.Name)), r.Namespaced, namespaces)
 		}
 	}
 	for _, name := range namespaces {
@@ -345,63 +220,6 @@ func lineDiff(was, is string) string {
 		}
 	}
 	return out.String()
-}
-
-// limitedUser gives the path of a kubeconfig for a ServiceAccount that may do what the rules say in the namespace,
-// and what clusterRules say everywhere.
-func limitedUser(t *testing.T, namespace string, rules, clusterRules []rbacv1.PolicyRule) string {
-	t.Helper()
-	c, ctx := adminClient(t), t.Context()
-	name := uniqueName("user")
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	account, err := c.CoreV1().ServiceAccounts(namespace).Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
-	must(err)
-	subjects := []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: namespace, Name: name}}
-	meta := metav1.ObjectMeta{Name: name}
-	_, err = c.RbacV1().Roles(namespace).Create(ctx, &rbacv1.Role{ObjectMeta: meta, Rules: rules}, metav1.CreateOptions{})
-	must(err)
-	_, err = c.RbacV1().RoleBindings(namespace).Create(ctx, &rbacv1.RoleBinding{ObjectMeta: meta, Subjects: subjects,
-		RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name}}, metav1.CreateOptions{})
-	must(err)
-	_, err = c.RbacV1().ClusterRoles().Create(ctx, &rbacv1.ClusterRole{ObjectMeta: meta, Rules: clusterRules}, metav1.CreateOptions{})
-	must(err)
-	_, err = c.RbacV1().ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{ObjectMeta: meta, Subjects: subjects,
-		RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name}}, metav1.CreateOptions{})
-	must(err)
-	t.Cleanup(func() {
-		ctx := context.WithoutCancel(ctx)
-		must(c.RbacV1().ClusterRoleBindings().Delete(ctx, name, metav1.DeleteOptions{}))
-		must(c.RbacV1().ClusterRoles().Delete(ctx, name, metav1.DeleteOptions{}))
-	})
-	token, err := c.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, account.Name, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
-	must(err)
-	return kubeconfig(t, func(k *clientcmdapi.Config) {
-		k.AuthInfos["user"] = &clientcmdapi.AuthInfo{Token: token.Status.Token}
-		k.Contexts[k.CurrentContext].AuthInfo = "user"
-	})
-}
-
-// kubeconfig writes a changed copy of the lab's.
-func kubeconfig(t *testing.T, change func(*clientcmdapi.Config)) string {
-	t.Helper()
-	config, err := clientcmd.LoadFromFile(os.Getenv("KUBECONFIG"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := clientcmdapi.FlattenConfig(config); err != nil {
-		t.Fatal(err)
-	}
-	change(config)
-	path := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := clientcmd.WriteToFile(*config, path); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 // requests records what goes to the API server.

@@ -177,15 +177,6 @@ func recreatedByForce(t *testing.T, r *releases) {
 	r.require(helm.StatusDeployed, 3, 3)
 }
 
-// remove deletes an object in the name of somebody else and waits until it is gone.
-func remove(t *testing.T, ref kube.Ref) {
-	t.Helper()
-	ctx := context.WithoutCancel(t.Context())
-	if err := adminClient(t).resource(t, ref.GroupVersionKind, ref.Namespace).Delete(ctx, ref.Name, metav1.DeleteOptions{}); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestReleaseHookFails: a release whose hook did not end is recorded as failed, and the next run mends it.
 func TestReleaseHookFails(t *testing.T) {
 	r := newReleases(t)

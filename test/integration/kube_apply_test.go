@@ -111,7 +111,7 @@ func edit(t *testing.T, client *kube.Client, ours *unstructured.Unstructured, th
 	if _, err := client.Apply(t.Context(), ours, ours.GetNamespace()); err != nil {
 		t.Fatal(err)
 	}
-	r := adminClient(t).resource(t, ours.GroupVersionKind(), ours.GetNamespace())
+	r := adminClient(t).Resource(t, ours.GroupVersionKind(), ours.GetNamespace())
 	if _, err := r.Apply(t.Context(), ours.GetName(), object(t, ours.GetNamespace(), theirs), metav1.ApplyOptions{FieldManager: someoneElse, Force: true}); err != nil {
 		t.Fatal(err)
 	}

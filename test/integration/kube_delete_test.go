@@ -12,7 +12,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/pwdeploy/pwdeploy/internal/kube"
 )
@@ -77,7 +76,7 @@ func TestDeleteOwnedRecreated(t *testing.T) {
 }
 
 func recreate(t *testing.T, ref kube.Ref) {
-	r := adminClient(t).resource(t, ref.GroupVersionKind, ref.Namespace)
+	r := adminClient(t).Resource(t, ref.GroupVersionKind, ref.Namespace)
 	if err := r.Delete(t.Context(), ref.Name, metav1.DeleteOptions{}); err != nil {
 		t.Error(err)
 	}
@@ -124,16 +123,6 @@ func TestWaitGone(t *testing.T) {
 	}
 	if read(t, ref) != nil {
 		t.Error("it is still there")
-	}
-}
-
-// unhold takes the finalizers away.
-func unhold(t *testing.T, ref kube.Ref) {
-	t.Helper()
-	patch := []byte(`{"metadata":{"finalizers":null}}`)
-	_, err := adminClient(t).resource(t, ref.GroupVersionKind, ref.Namespace).Patch(context.WithoutCancel(t.Context()), ref.Name, types.MergePatchType, patch, metav1.PatchOptions{})
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 

@@ -83,13 +83,13 @@ func TestWait(t *testing.T) {
 		return strings.Join(seen[max(0, len(seen)-1):], "")
 	}
 	eventually(t, "the wait tells of pods without a node", func() bool { return strings.Contains(lastSeen(), "Unschedulable") })
-	opened := traffic.count()
+	opened := traffic.settled(t)        // the nodes are asked for once
 	time.Sleep(2500 * time.Millisecond) // more than two heartbeats, in which nothing happens
 	if n := traffic.count() - opened; n != 0 {
 		t.Errorf("%d requests while nothing happened: %v", n, traffic.all()[opened:])
 	}
-	if n := opened - before; n > 8 {
-		t.Errorf("%d requests for the watches of 4 kinds: %v", n, traffic.all()[before:])
+	if n := opened - before; n > 11 {
+		t.Errorf("%d requests for the watches of 5 kinds and the nodes: %v", n, traffic.all()[before:])
 	}
 	select {
 	case err := <-done:
@@ -109,6 +109,19 @@ func TestWait(t *testing.T) {
 	if err := client.Wait(t.Context(), []kube.Ref{service}, nil); err != nil {
 		t.Errorf("nothing to wait for: got %v", err)
 	}
+}
+
+// settled waits until no request is made for half a second, and gives their number.
+func (r *requests) settled(t *testing.T) int {
+	t.Helper()
+	n, at := r.count(), time.Now()
+	eventually(t, "the requests come to an end", func() bool {
+		if now := r.count(); now != n {
+			n, at = now, time.Now()
+		}
+		return time.Since(at) > 500*time.Millisecond
+	})
+	return n
 }
 
 // TestWaitProblems: what keeps pods from becoming ready is named, and ends the wait early only where waiting can't
@@ -153,7 +166,7 @@ func TestWaitProblems(t *testing.T) {
 		},
 		"the first pull failed":         {pod: unserved, status: new(waiting("ErrImagePull", "not found")), want: []string{"ErrImagePull"}, hint: "check that image"},
 		"the image's name is not valid": {pod: unserved, status: new(waiting("InvalidImageName", "")), want: []string{"InvalidImageName"}, final: true, hint: "set --image"},
-		"it crashed once":               {pod: unserved, status: new(crashing(1, "Error")), want: []string{"CrashLoopBackOff", "exit code 3", "restarted 1 times"}, hint: "kubectl logs"},
+		"it crashed once":               {pod: unserved, status: new(crashing(1, "Error")), want: []string{"CrashLoopBackOff", "exit code 3", "restarted once"}, hint: "kubectl logs"},
 		"it crashes again and again":    {pod: unserved, status: new(crashing(4, "Error")), want: []string{"CrashLoopBackOff", "restarted 4 times"}, final: true, hint: "--previous"},
 		"it is out of memory":           {pod: unserved, status: new(crashing(1, "OOMKilled")), want: []string{"OOMKilled"}, final: true, hint: "raise the limit"},
 		"it is being created":           {pod: unserved, status: new(waiting("ContainerCreating", "")), want: []string{"0/2 ready"}, hint: "kubectl describe deployment"},

@@ -19,10 +19,10 @@ const redisClaim = `{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {nam
 func TestDownAsks(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.foreignController(t)
+	s.ForeignController(t)
 	s.up(t)
 	before := s.snapshot(t)
-	requireRefused(t, s.pwdeploy(t.Context(), "down"), 2, "there is no terminal to ask on", "give --yes")
+	requireRefused(t, s.Pwdeploy(t.Context(), "down"), 2, "there is no terminal to ask on", "give --yes")
 	requireUntouched(t, before, s.snapshot(t))
 }
 
@@ -31,12 +31,12 @@ func TestDownAsks(t *testing.T) {
 func TestDownLeaves(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.foreignController(t)
-	makeNamespace(t, s.redis, map[string]string{"team": "platform"})
+	s.ForeignController(t)
+	makeNamespace(t, s.Redis, map[string]string{"team": "platform"})
 	empty := s.snapshot(t)
 	s.up(t)
-	theirs := kube.RefOf(create(t, object(t, s.app, configMap("theirs", "key", "value"))))
-	volume := kube.RefOf(create(t, object(t, s.redis, redisClaim)))
+	theirs := kube.RefOf(create(t, object(t, s.App, configMap("theirs", "key", "value"))))
+	volume := kube.RefOf(create(t, object(t, s.Redis, redisClaim)))
 	foreign := s.snapshot(t)[theirs.String()]
 
 	result := s.down(t)
@@ -46,14 +46,14 @@ func TestDownLeaves(t *testing.T) {
 	}
 	requireKept(t, empty, after)
 	kept := keptThings(result)
-	if want := []string{volume.String(), s.password().String(), "Namespace " + s.app}; !slices.Equal(sorted(kept), sorted(want)) {
+	if want := []string{volume.String(), s.password().String(), "Namespace " + s.App}; !slices.Equal(sorted(kept), sorted(want)) {
 		t.Errorf("kept %v, want %v", kept, want)
 	}
 	if !strings.Contains(strings.Join(reasons(result), "\n"), theirs.String()) {
 		t.Errorf("it is not said why the namespace stays: %v", reasons(result))
 	}
-	want := []string{theirs.String() + " appeared", volume.String() + " appeared", s.password().String() + " appeared", "Namespace " + s.app + " appeared",
-		"ConfigMap " + s.app + "/kube-root-ca.crt appeared", "ServiceAccount " + s.app + "/default appeared"}
+	want := []string{theirs.String() + " appeared", volume.String() + " appeared", s.password().String() + " appeared", "Namespace " + s.App + " appeared",
+		"ConfigMap " + s.App + "/kube-root-ca.crt appeared", "ServiceAccount " + s.App + "/default appeared"}
 	if got := differences(empty, after); !slices.Equal(got, sorted(want)) {
 		t.Errorf("left: %v, want %v", got, sorted(want))
 	}
@@ -62,11 +62,11 @@ func TestDownLeaves(t *testing.T) {
 	if read(t, volume) != nil || read(t, s.password()) != nil {
 		t.Error("the data is still there")
 	}
-	if read(t, theirs) == nil || read(t, kube.Ref{GroupVersionKind: kube.NamespaceKind, Name: s.redis}) == nil {
+	if read(t, theirs) == nil || read(t, kube.Ref{GroupVersionKind: kube.NamespaceKind, Name: s.Redis}) == nil {
 		t.Error("what is somebody else's is gone")
 	}
-	if r := s.pwdeploy(t.Context(), "down", "--yes"); r.code != 0 {
-		t.Errorf("down again: exit code %d\n%s", r.code, r.errors)
+	if r := s.Pwdeploy(t.Context(), "down", "--yes"); r.Code != 0 {
+		t.Errorf("down again: exit code %d\n%s", r.Code, r.Errors)
 	}
 }
 
@@ -96,10 +96,10 @@ func reasons(r stack.DownResult) []string {
 func TestDownWithoutRecord(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.foreignController(t)
+	s.ForeignController(t)
 	empty := s.snapshot(t)
 	s.up(t)
-	remove(t, inventoryRef(s.app))
+	remove(t, inventoryRef(s.App))
 	s.down(t, "--delete-data")
 	requireUntouched(t, empty, s.snapshot(t))
 }
@@ -110,11 +110,11 @@ func TestDownForeign(t *testing.T) {
 	s := newSite(t)
 	inApp("{apiVersion: v1, kind: Service, metadata: {name: pw-crud}, spec: {ports: [{port: 80}]}}")(t, s)
 	inRedis(helmRecord("deployed", ""))(t, s)
-	create(t, object(t, s.redis, redisClaim))
+	create(t, object(t, s.Redis, redisClaim))
 	before := s.snapshot(t)
-	r := s.pwdeploy(t.Context(), "down", "--yes", "--delete-data")
-	if r.code != 0 || !strings.Contains(r.out, "Nothing to take away") {
-		t.Errorf("exit code %d\n%s%s", r.code, r.out, r.errors)
+	r := s.Pwdeploy(t.Context(), "down", "--yes", "--delete-data")
+	if r.Code != 0 || !strings.Contains(r.Out, "Nothing to take away") {
+		t.Errorf("exit code %d\n%s%s", r.Code, r.Out, r.Errors)
 	}
 	requireUntouched(t, before, s.snapshot(t))
 }
@@ -123,11 +123,11 @@ func TestDownForeign(t *testing.T) {
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.foreignController(t)
+	s.ForeignController(t)
 	s.requireStatus(t, 3, "status-nothing.json")
 	s.up(t)
 	s.requireStatus(t, 0, "status-healthy.json")
-	remove(t, kube.Ref{GroupVersionKind: kube.ServiceKind, Namespace: s.redis, Name: "redis-master"})
+	remove(t, kube.Ref{GroupVersionKind: kube.ServiceKind, Namespace: s.Redis, Name: "redis-master"})
 	s.requireStatus(t, 3, "status-broken.json")
 }
 
@@ -135,15 +135,15 @@ func TestStatus(t *testing.T) {
 func (s *site) requireStatus(t *testing.T, code int, file string) {
 	t.Helper()
 	before := s.snapshot(t)
-	r := s.pwdeploy(t.Context(), "status", "-o", "json")
-	if r.code != code || strings.Contains(r.errors, "Error:") {
-		t.Errorf("exit code %d, want %d\n%s%s", r.code, code, r.out, r.errors)
+	r := s.Pwdeploy(t.Context(), "status", "-o", "json")
+	if r.Code != code || strings.Contains(r.Errors, "Error:") {
+		t.Errorf("exit code %d, want %d\n%s%s", r.Code, code, r.Out, r.Errors)
 	}
 	requireUntouched(t, before, s.snapshot(t))
-	text := summarize(t, r.out)
-	text = strings.NewReplacer(s.app, "APP", s.redis, "REDIS", s.ingress, "INGRESS", s.class, "CLASS", s.host, "HOST").Replace(text)
+	text := summarize(t, r.Out)
+	text = strings.NewReplacer(s.App, "APP", s.Redis, "REDIS", s.Ingress, "INGRESS", s.Class, "CLASS", s.Host, "HOST").Replace(text)
 	for _, volatile := range []struct{ what, by string }{
-		{`https://[0-9.:]+`, "SERVER"}, {`127\.0\.0\.1:\d+`, "ADDRESS"}, {`HOST:\d+`, "HOST:PORT"}, {`"kubernetes": "[^"]*"`, `"kubernetes": "VERSION"`},
+		{`https://[0-9.:]+`, "SERVER"}, {`127\.\d+\.\d+\.1:\d+`, "ADDRESS"}, {`HOST:\d+`, "HOST:PORT"}, {`"kubernetes": "[^"]*"`, `"kubernetes": "VERSION"`},
 		{`service-config-[0-9a-z]+`, "service-config-HASH"}, {`"millis": [0-9.]+`, `"millis": 1`},
 	} {
 		text = regexp.MustCompile(volatile.what).ReplaceAllString(text, volatile.by)

@@ -16,13 +16,13 @@ import (
 // requireRefused checks the exit code, and that there is one error, with a hint.
 func requireRefused(t *testing.T, r result, code int, message, hint string) {
 	t.Helper()
-	_, found, _ := strings.Cut(r.errors, "Error:")
-	if r.code != code || strings.Count(r.errors, "Error:") != 1 || strings.Count(r.errors, "Hint:") != 1 || r.out != "" ||
+	_, found, _ := strings.Cut(r.Errors, "Error:")
+	if r.Code != code || strings.Count(r.Errors, "Error:") != 1 || strings.Count(r.Errors, "Hint:") != 1 || r.Out != "" ||
 		!strings.Contains(found, message) || !strings.Contains(found, hint) {
-		t.Errorf("exit code %d, want %d, one error with %q and one hint with %q:\n%s%s", r.code, code, message, hint, r.out, r.errors)
+		t.Errorf("exit code %d, want %d, one error with %q and one hint with %q:\n%s%s", r.Code, code, message, hint, r.Out, r.Errors)
 	}
-	if strings.Contains(r.errors, "goroutine") || strings.Contains(r.errors, "klog") {
-		t.Errorf("something of the inside:\n%s", r.errors)
+	if strings.Contains(r.Errors, "goroutine") || strings.Contains(r.Errors, "klog") {
+		t.Errorf("something of the inside:\n%s", r.Errors)
 	}
 }
 
@@ -43,15 +43,15 @@ func TestRefused(t *testing.T) {
 			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			s.env = append(s.env, "PWDEPLOY_CONFIG="+path)
+			s.Env = append(s.Env, "PWDEPLOY_CONFIG="+path)
 		}
 	}
 	env := func(assignments ...string) func(*testing.T, *site) {
-		return func(_ *testing.T, s *site) { s.env = append(s.env, assignments...) }
+		return func(_ *testing.T, s *site) { s.Env = append(s.Env, assignments...) }
 	}
 	config := func(change func(t *testing.T, c *clientcmdapi.Config)) func(*testing.T, *site) {
 		return func(t *testing.T, s *site) {
-			s.env = append(s.env, "PWDEPLOY_KUBECONFIG="+kubeconfig(t, func(c *clientcmdapi.Config) { change(t, c) }))
+			s.Env = append(s.Env, "PWDEPLOY_KUBECONFIG="+kubeconfig(t, func(c *clientcmdapi.Config) { change(t, c) }))
 		}
 	}
 	for name, test := range map[string]refusal{
@@ -90,7 +90,7 @@ func TestRefused(t *testing.T) {
 			message: "belongs to another deployment, other", hint: "redis.namespace"},
 		"an operation on the release that did not end": {code: 1, message: "has been pending-upgrade since", hint: "helm -n {redis} rollback redis",
 			prepare: func(t *testing.T, s *site) {
-				inRedis(helmRecord("pending-upgrade", "pwdeploy/instance: "+s.app))(t, s)
+				inRedis(helmRecord("pending-upgrade", "pwdeploy/instance: "+s.App))(t, s)
 			}},
 		"volumes without their password": {code: 1, message: "PersistentVolumeClaim {redis}/redis-data-redis-master-0", hint: "kubectl -n {redis} delete pvc",
 			prepare: inRedis(`{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: redis-data-redis-master-0, labels: {
@@ -104,9 +104,9 @@ func TestRefused(t *testing.T) {
 			if test.prepare != nil {
 				test.prepare(t, s)
 			}
-			fill := strings.NewReplacer("{app}", s.app, "{redis}", s.redis)
+			fill := strings.NewReplacer("{app}", s.App, "{redis}", s.Redis)
 			before := s.snapshot(t)
-			r := s.pwdeploy(t.Context(), append([]string{"up"}, test.args...)...)
+			r := s.Pwdeploy(t.Context(), append([]string{"up"}, test.args...)...)
 			s.requireOneRefusal(t, r, test, fill)
 			requireUntouched(t, before, s.snapshot(t))
 		})
@@ -116,8 +116,8 @@ func TestRefused(t *testing.T) {
 // requireOneRefusal allows a refusal without a hint where the message itself says all.
 func (s *site) requireOneRefusal(t *testing.T, r result, test refusal, fill *strings.Replacer) {
 	t.Helper()
-	if test.hint == "" && !strings.Contains(r.errors, "Hint:") {
-		r.errors += "Hint:"
+	if test.hint == "" && !strings.Contains(r.Errors, "Hint:") {
+		r.Errors += "Hint:"
 	}
 	requireRefused(t, r, test.code, fill.Replace(test.message), fill.Replace(test.hint))
 }
@@ -125,15 +125,15 @@ func (s *site) requireOneRefusal(t *testing.T, r result, test refusal, fill *str
 // inApp puts somebody else's object into the app's namespace, which somebody else made.
 func inApp(text string) func(*testing.T, *site) {
 	return func(t *testing.T, s *site) {
-		makeNamespace(t, s.app, nil)
-		create(t, object(t, s.app, text))
+		makeNamespace(t, s.App, nil)
+		create(t, object(t, s.App, text))
 	}
 }
 
 func inRedis(text string) func(*testing.T, *site) {
 	return func(t *testing.T, s *site) {
-		makeNamespace(t, s.redis, nil)
-		create(t, object(t, s.redis, text))
+		makeNamespace(t, s.Redis, nil)
+		create(t, object(t, s.Redis, text))
 	}
 }
 
@@ -148,16 +148,16 @@ func helmRecord(status, label string) string {
 
 // terminating leaves the app's namespace in deletion, held by an object.
 func terminating(t *testing.T, s *site) {
-	makeNamespace(t, s.app, nil)
-	held := object(t, s.app, configMap("held", "key", "value"))
+	makeNamespace(t, s.App, nil)
+	held := object(t, s.App, configMap("held", "key", "value"))
 	held.SetFinalizers([]string{"example.test/held"})
 	ref := kube.RefOf(create(t, held))
 	t.Cleanup(func() { unhold(t, ref) })
-	remove(t, kube.Ref{GroupVersionKind: kube.NamespaceKind, Name: s.app})
+	remove(t, kube.Ref{GroupVersionKind: kube.NamespaceKind, Name: s.App})
 	eventually(t, "the namespace is held by the object alone", func() bool {
-		ns := read(t, kube.Ref{GroupVersionKind: kube.NamespaceKind, Name: s.app})
+		ns := read(t, kube.Ref{GroupVersionKind: kube.NamespaceKind, Name: s.App})
 		conditions, _, _ := unstructured.NestedSlice(ns.Object, "status", "conditions")
-		return len(conditions) == 5 && len(inNamespace(t, s.app)) == 1
+		return len(conditions) == 5 && len(inNamespace(t, s.App)) == 1
 	})
 }
 
@@ -177,7 +177,7 @@ func inNamespace(t *testing.T, ns string) []string {
 func readOnly(t *testing.T, s *site) {
 	home := namespace(t, nil)
 	user := limitedUser(t, home, nil, []rbacv1.PolicyRule{{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"get", "list", "watch"}}})
-	s.env = append(s.env, "PWDEPLOY_KUBECONFIG="+user)
+	s.Env = append(s.Env, "PWDEPLOY_KUBECONFIG="+user)
 	client, err := kube.Connect(t.Context(), kube.Options{Kubeconfig: user})
 	if err != nil {
 		t.Fatal(err)
@@ -191,11 +191,11 @@ func readOnly(t *testing.T, s *site) {
 func TestMissingPermission(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.foreignController(t)
+	s.ForeignController(t)
 	home := namespace(t, nil)
 	user := limitedUser(t, home, nil, []rbacv1.PolicyRule{
 		{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"get", "list", "watch", "update", "delete"}},
-		{APIGroups: []string{"", "apps", "policy", "rbac.authorization.k8s.io"}, Resources: []string{"*"}, Verbs: []string{"create", "patch"}},
+		{APIGroups: []string{"", "apps", "policy", "rbac.authorization.k8s.io", "coordination.k8s.io"}, Resources: []string{"*"}, Verbs: []string{"create", "patch"}},
 		{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"networkpolicies"}, Verbs: []string{"create", "patch"}},
 	})
 	client, err := kube.Connect(t.Context(), kube.Options{Kubeconfig: user})
@@ -204,9 +204,9 @@ func TestMissingPermission(t *testing.T) {
 	}
 	granted := []kube.Access{{Verb: "create", Group: "apps", Resource: "deployments"}}
 	eventually(t, "the user's role is known", func() bool { return client.CheckAccess(t.Context(), granted) == nil })
-	s.env = append(s.env, "PWDEPLOY_KUBECONFIG="+user)
+	s.Env = append(s.Env, "PWDEPLOY_KUBECONFIG="+user)
 	before := s.snapshot(t)
-	r := s.pwdeploy(t.Context(), "up")
-	requireRefused(t, r, 1, "not permitted: create ingresses.networking.k8s.io in "+s.app+", patch ingresses.networking.k8s.io in "+s.app+"\n", "administrator")
+	r := s.Pwdeploy(t.Context(), "up")
+	requireRefused(t, r, 1, "not permitted: create ingresses.networking.k8s.io in "+s.App+", patch ingresses.networking.k8s.io in "+s.App+"\n", "administrator")
 	requireUntouched(t, before, s.snapshot(t))
 }

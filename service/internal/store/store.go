@@ -19,7 +19,8 @@ const (
 	// callTimeout bounds one call altogether: waiting for a connection,
 	// dialling, and the renewal of a refused password included.
 	callTimeout = time.Second
-	// stepTimeout bounds each part of a call: a dial, a write, a read.
+	// stepTimeout bounds getting a connection: waiting for one, and dialling. A
+	// command is sent once, so its answer may take what is left of callTimeout.
 	stepTimeout = 500 * time.Millisecond
 	// poolSize is the number of connections one replica may hold.
 	poolSize = 64
@@ -55,6 +56,7 @@ type Redis struct {
 	current atomic.Pointer[link]
 	renewMu sync.Mutex
 	health  health
+	dialer  *dialer
 }
 
 // link is a pool of connections that were all made with one password.
@@ -66,7 +68,7 @@ type link struct {
 // Open reads the password file and prepares a client. It does not wait for
 // Redis: a service that starts before its Redis becomes ready when Redis does.
 func Open(opts Options) (*Redis, error) {
-	r := &Redis{opts: opts, health: health{log: opts.Log, observer: opts.Observer}}
+	r := &Redis{opts: opts, dialer: newDialer(), health: health{log: opts.Log, observer: opts.Observer}}
 	password := ""
 	if opts.PasswordFile != "" {
 		var err error
@@ -176,9 +178,10 @@ func (r *Redis) connect(password string) *link {
 		// report 0 for a key that was there; who gets a 503 decides.
 		MaxRetries:            -1,
 		DialerRetries:         1,
+		Dialer:                r.dialer.dial,
 		DialTimeout:           stepTimeout,
-		ReadTimeout:           stepTimeout,
-		WriteTimeout:          stepTimeout,
+		ReadTimeout:           callTimeout,
+		WriteTimeout:          callTimeout,
 		PoolTimeout:           stepTimeout,
 		ContextTimeoutEnabled: true,
 		PoolSize:              poolSize,

@@ -126,7 +126,7 @@ func (s Spec) kwok() supervise.Command {
 	return supervise.Command{
 		Name: "kwok", Path: filepath.Join(s.Bin, "kwok"), Env: environment(),
 		Args: []string{
-			"--kubeconfig=" + s.kubeconfig("kwok"), "--config=" + s.Path("kwok.yaml"), "--node-ip=127.0.0.1",
+			"--kubeconfig=" + s.kubeconfig("kwok"), "--config=" + s.Path("kwok.yaml"), "--node-ip=" + s.FakeNodeAddress(),
 			"--manage-all-nodes=false", "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", "--node-lease-duration-seconds=40",
 		},
 	}

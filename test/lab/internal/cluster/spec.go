@@ -61,6 +61,12 @@ func (s Spec) Address() string {
 	return s.Network().NodeAddress(1).Addr().String()
 }
 
+// FakeNodeAddress is where the node ports of a control plane's nodes would be reached. Control planes beside one another
+// may choose the same node port, so each has an address of its own on loopback: its API server's port makes it.
+func (s Spec) FakeNodeAddress() string {
+	return fmt.Sprintf("127.%d.%d.1", s.Ports.API>>8, s.Ports.API&0xff)
+}
+
 // Server is the API server's URL.
 func (s Spec) Server() string { return fmt.Sprintf("https://%s:%d", s.Address(), s.Ports.API) }
 

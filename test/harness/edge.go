@@ -1,4 +1,4 @@
-package integration
+package harness
 
 import (
 	"context"
@@ -25,11 +25,12 @@ import (
 // controllerSelector selects the Services of ingress-nginx' controller.
 const controllerSelector = "app.kubernetes.io/name=ingress-nginx,app.kubernetes.io/component=controller"
 
-// edge plays what fake pods can't: the node port of the ingress controller, which leads to the app by the Ingresses
+// Edge plays what fake pods can't: the node port of the ingress controller, which leads to the app by the Ingresses
 // that are really there, and the controller's admission webhook.
-type edge struct {
+type Edge struct {
 	t    *testing.T
 	ns   string // the controller's
+	node string // the address of the nodes
 	stop context.CancelFunc
 	done sync.WaitGroup // what follows the cluster
 
@@ -43,10 +44,10 @@ type edge struct {
 	stored   map[string]string
 }
 
-// startEdge plays them for the controller in a namespace until the test ends.
-func startEdge(t *testing.T, namespace string) *edge {
+// StartEdge plays them for the controller in a namespace until the test ends.
+func StartEdge(t *testing.T, namespace string) *Edge {
 	t.Helper()
-	e := &edge{t: t, ns: namespace, servers: map[int32]*http.Server{}, stored: map[string]string{}, webhookDelay: 300 * time.Millisecond}
+	e := &Edge{t: t, ns: namespace, node: nodeAddress(t), servers: map[int32]*http.Server{}, stored: map[string]string{}, webhookDelay: 300 * time.Millisecond}
 	e.webhook = httptest.NewTLSServer(http.HandlerFunc(e.admit))
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	e.stop = stop
@@ -60,11 +61,30 @@ func startEdge(t *testing.T, namespace string) *edge {
 			}
 		})
 	}
-	t.Cleanup(e.close)
+	t.Cleanup(e.Close)
 	return e
 }
 
-func (e *edge) close() {
+// nodeAddress is the one that all nodes of a control plane without kubelets have.
+func nodeAddress(t *testing.T) string {
+	t.Helper()
+	nodes, err := Admin(t).CoreV1().Nodes().List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range nodes.Items {
+		for _, a := range n.Status.Addresses {
+			if a.Type == corev1.NodeInternalIP {
+				return a.Address
+			}
+		}
+	}
+	t.Fatal("no node has an address")
+	return ""
+}
+
+// Close ends it early.
+func (e *Edge) Close() {
 	e.stop()
 	e.done.Wait()
 	e.webhook.Close()
@@ -74,8 +94,8 @@ func (e *edge) close() {
 }
 
 // followServices listens on the node ports that lead to controllers' port 80, as kube-proxy does.
-func (e *edge) followServices(ctx context.Context) error {
-	w, err := adminClient(e.t).CoreV1().Services(e.ns).Watch(ctx, metav1.ListOptions{LabelSelector: controllerSelector})
+func (e *Edge) followServices(ctx context.Context) error {
+	w, err := Admin(e.t).CoreV1().Services(e.ns).Watch(ctx, metav1.ListOptions{LabelSelector: controllerSelector})
 	if err != nil {
 		return err
 	}
@@ -97,7 +117,7 @@ func (e *edge) followServices(ctx context.Context) error {
 	return nil
 }
 
-func (e *edge) listen(ctx context.Context, port int32, on bool) error {
+func (e *Edge) listen(ctx context.Context, port int32, on bool) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if server := e.servers[port]; (server != nil) == on {
@@ -107,7 +127,7 @@ func (e *edge) listen(ctx context.Context, port int32, on bool) error {
 		return server.Close()
 	}
 	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))))
+	listener, err := config.Listen(ctx, "tcp", net.JoinHostPort(e.node, strconv.Itoa(int(port))))
 	if err != nil {
 		return err
 	}
@@ -122,8 +142,8 @@ func (e *edge) listen(ctx context.Context, port int32, on bool) error {
 }
 
 // route answers as the app if an Ingress for the host leads to a Service with a Deployment that is available.
-func (e *edge) route(w http.ResponseWriter, r *http.Request) {
-	list, err := adminClient(e.t).NetworkingV1().Ingresses("").List(r.Context(), metav1.ListOptions{})
+func (e *Edge) route(w http.ResponseWriter, r *http.Request) {
+	list, err := Admin(e.t).NetworkingV1().Ingresses("").List(r.Context(), metav1.ListOptions{})
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -133,7 +153,7 @@ func (e *edge) route(w http.ResponseWriter, r *http.Request) {
 			if rule.Host != r.Host || i.DeletionTimestamp != nil {
 				continue
 			}
-			d, err := adminClient(e.t).AppsV1().Deployments(i.Namespace).Get(r.Context(), rule.HTTP.Paths[0].Backend.Service.Name, metav1.GetOptions{})
+			d, err := Admin(e.t).AppsV1().Deployments(i.Namespace).Get(r.Context(), rule.HTTP.Paths[0].Backend.Service.Name, metav1.GetOptions{})
 			if err != nil || d.Status.AvailableReplicas == 0 {
 				http.Error(w, "no pod is ready", http.StatusServiceUnavailable)
 				return
@@ -146,7 +166,7 @@ func (e *edge) route(w http.ResponseWriter, r *http.Request) {
 }
 
 // app is as much of the service as pwdeploy asks for.
-func (e *edge) app(w http.ResponseWriter, r *http.Request, namespace string) {
+func (e *Edge) app(w http.ResponseWriter, r *http.Request, namespace string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.requests = append(e.requests, r.Method+" "+r.URL.Path)
@@ -174,8 +194,8 @@ func (e *edge) app(w http.ResponseWriter, r *http.Request, namespace string) {
 	}
 }
 
-// served gives what the app was asked since the last call, and what is still stored.
-func (e *edge) served() (requests []string, stored int) {
+// Served gives what the app was asked since the last call, and what is still stored.
+func (e *Edge) Served() (requests []string, stored int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	requests, e.requests = e.requests, nil
@@ -184,8 +204,8 @@ func (e *edge) served() (requests []string, stored int) {
 
 // followWebhooks points the controller's webhook to this process, as its certgen hook gives it an authority: the API
 // server can't reach a fake pod.
-func (e *edge) followWebhooks(ctx context.Context) error {
-	webhooks := adminClient(e.t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
+func (e *Edge) followWebhooks(ctx context.Context) error {
+	webhooks := Admin(e.t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
 	w, err := webhooks.Watch(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=ingress-nginx"})
 	if err != nil {
 		return err
@@ -219,7 +239,7 @@ func (e *edge) followWebhooks(ctx context.Context) error {
 }
 
 // admit lets every Ingress pass.
-func (e *edge) admit(w http.ResponseWriter, r *http.Request) {
+func (e *Edge) admit(w http.ResponseWriter, r *http.Request) {
 	var review admissionv1.AdmissionReview
 	if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -235,7 +255,7 @@ func (e *edge) admit(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (e *edge) webhookAsked() int {
+func (e *Edge) WebhookAsked() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.asked

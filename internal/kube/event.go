@@ -1,0 +1,64 @@
+package kube
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// eventsAbout gives the events about an object with one of the reasons, newest first. A field names a part of
+// it, as spec.containers{redis}; empty: any.
+func eventsAbout(v *view, about *unstructured.Unstructured, field string, reasons ...string) []corev1.Event {
+	var found []corev1.Event
+	for _, u := range v.events(about.GetNamespace()) {
+		uid, _, _ := unstructured.NestedString(u.Object, "involvedObject", "uid")
+		reason, _, _ := unstructured.NestedString(u.Object, "reason")
+		path, _, _ := unstructured.NestedString(u.Object, "involvedObject", "fieldPath")
+		if uid != string(about.GetUID()) || !slices.Contains(reasons, reason) || field != "" && path != field {
+			continue
+		}
+		var e corev1.Event
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &e); err != nil {
+			continue
+		}
+		e.Message = strings.TrimSpace(e.Message)
+		found = append(found, e)
+	}
+	slices.SortFunc(found, func(a, b corev1.Event) int { return eventTime(b).Compare(eventTime(a)) })
+	return found
+}
+
+// lastEvent is the newest of eventsAbout, or nil.
+func lastEvent(v *view, about *unstructured.Unstructured, field string, reasons ...string) *corev1.Event {
+	found := eventsAbout(v, about, field, reasons...)
+	if len(found) == 0 {
+		return nil
+	}
+	return &found[0]
+}
+
+// events are all of a namespace.
+func (v *view) events(namespace string) []*unstructured.Unstructured {
+	if v.askEvents {
+		return v.ask(EventKind, namespace).objs
+	}
+	return v.objects(EventKind.GroupKind(), namespace)
+}
+
+// eventTime is when an event happened last: the two recorders of client-go fill in different fields.
+func eventTime(e corev1.Event) time.Time {
+	at := e.CreationTimestamp.Time
+	for _, t := range []time.Time{e.FirstTimestamp.Time, e.LastTimestamp.Time, e.EventTime.Time} {
+		if t.After(at) {
+			at = t
+		}
+	}
+	if e.Series != nil && e.Series.LastObservedTime.After(at) {
+		at = e.Series.LastObservedTime.Time
+	}
+	return at
+}

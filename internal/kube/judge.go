@@ -1,0 +1,43 @@
+package kube
+
+import "time"
+
+// usualFor is how long a problem that every start has for a while is not worth telling.
+const usualFor = 20 * time.Second
+
+// judge decides when waiting can't help any more. It remembers since when a problem is seen.
+type judge struct{ since map[string]time.Time }
+
+func newJudge() *judge { return &judge{since: map[string]time.Time{}} }
+
+// see notes the problems of the moment, and that a usual one has lasted too long.
+func (j *judge) see(states []Readiness, now time.Time) {
+	seen := map[string]time.Time{}
+	for _, s := range states {
+		if s.Problem == nil {
+			continue
+		}
+		key := s.problemKey()
+		seen[key] = now
+		if first, ok := j.since[key]; ok {
+			seen[key] = first
+		}
+		if now.Sub(seen[key]) >= usualFor {
+			s.Problem.Usual = false
+		}
+	}
+	j.since = seen
+}
+
+// hopeless reports whether one of the problems has outlasted the patience that it deserves.
+func (j *judge) hopeless(states []Readiness, now time.Time) bool {
+	for _, s := range states {
+		if s.Ready || s.Problem == nil || !s.Problem.Final {
+			continue
+		}
+		if now.Sub(j.since[s.problemKey()]) >= s.Problem.Patience {
+			return true
+		}
+	}
+	return false
+}

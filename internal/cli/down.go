@@ -12,14 +12,8 @@ import (
 	"github.com/pwdeploy/pwdeploy/internal/ui"
 )
 
-// downFlags are those that only down has.
-type downFlags struct {
-	stack.DownOptions
-	yes bool
-}
-
 func (a *app) downCommand() *cobra.Command {
-	var f downFlags
+	var f stack.DownOptions
 	cmd := &cobra.Command{
 		Use:   "down",
 		Short: "Take away what pwdeploy made, and nothing else",
@@ -29,17 +23,18 @@ something of somebody else stays too.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.down(cmd, f) },
 	}
-	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask")
+	cmd.Flags().BoolVarP(&f.Yes, "yes", "y", false, "do not ask")
 	cmd.Flags().BoolVar(&f.DeleteData, "delete-data", false, "delete Redis' volumes and password too")
+	lockTimeoutFlag(cmd, &f.LockTimeout)
 	return cmd
 }
 
-func (a *app) down(cmd *cobra.Command, f downFlags) error {
+func (a *app) down(cmd *cobra.Command, f stack.DownOptions) error {
 	cfg, err := a.config(cmd)
 	if err != nil {
 		return err
 	}
-	if !f.yes && !a.interactive() {
+	if !f.Yes && !a.interactive() {
 		return &usageError{message: "down asks before it deletes, and there is no terminal to ask on", hint: "give --yes"}
 	}
 	progress := ui.NewProgress(a.Err, a.style, a.getenv)
@@ -48,7 +43,7 @@ func (a *app) down(cmd *cobra.Command, f downFlags) error {
 	if err != nil {
 		return err
 	}
-	planned, err := engine.PlanDown(cmd.Context(), f.DownOptions)
+	planned, err := engine.PlanDown(cmd.Context(), f)
 	if err != nil {
 		return err
 	}
@@ -58,7 +53,7 @@ func (a *app) down(cmd *cobra.Command, f downFlags) error {
 		})
 	}
 	ui.DownPlan(a.Err, a.style, planned)
-	if !f.yes && !a.confirm(cmd.Context()) {
+	if !f.Yes && !a.confirm(cmd.Context()) {
 		fmt.Fprintln(a.Err, "Nothing was deleted.")
 		return cmd.Context().Err()
 	}

@@ -18,6 +18,7 @@ const (
 	exitUsage       = 2
 	exitUnhealthy   = 3
 	exitNoCluster   = 4
+	exitLocked      = 5
 	exitInterrupted = 130 // 128 + SIGINT, as shells have it
 )
 
@@ -61,12 +62,15 @@ func exitCode(err error) int {
 		input     *stack.InputError
 		settings  *config.Error
 		noCluster *kube.ConnectError
+		locked    *kube.LockedError
 	)
 	switch {
 	case errors.As(err, &usage), errors.As(err, &input), errors.As(err, &settings):
 		return exitUsage
 	case errors.As(err, &noCluster):
 		return exitNoCluster
+	case errors.As(err, &locked):
+		return exitLocked
 	}
 	return exitFailed
 }

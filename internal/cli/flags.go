@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -30,6 +31,11 @@ func (a *app) settingFlags(f *pflag.FlagSet, names ...string) {
 		}
 		f.Var(&settingValue{text: a.flags.values[name], placeholder: s.Value}, name, usage)
 	}
+}
+
+// lockTimeoutFlag is on the commands that change a deployment.
+func lockTimeoutFlag(cmd *cobra.Command, timeout *time.Duration) {
+	cmd.Flags().DurationVar(timeout, "lock-timeout", 0, "`DURATION` to wait for another run that is at work on the same deployment")
 }
 
 // settingValue is a flag's value, and what stands for it in the help.

@@ -42,6 +42,7 @@ pwdeploy history lists the revisions.`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask")
+	lockTimeoutFlag(cmd, &f.LockTimeout)
 	return cmd
 }
 

@@ -26,6 +26,7 @@ left alone. An ingress controller that somebody else installed is used, never ch
 	}
 	cmd.Flags().SortFlags = false
 	a.settingFlags(cmd.Flags(), "host", "image", "replicas")
+	lockTimeoutFlag(cmd, &f.LockTimeout)
 	cmd.Flags().BoolVar(&f.rollbackOnFailure, "rollback-on-failure", false, "if it fails, say why and return to what was deployed before")
 	return cmd
 }

@@ -60,6 +60,7 @@ type Client struct {
 	Version *version.Info
 
 	options Options
+	traffic traffic
 	link    *link
 	config  *rest.Config
 	log     *slog.Logger
@@ -116,6 +117,7 @@ func newClient(o Options) (*Client, error) {
 	c.Host = config.Host
 	c.link = newLink(o, config.Host)
 	c.config = tune(config, o, c.log)
+	c.config.Wrap(c.traffic.wrap)
 	c.config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &persistentTransport{next, c.link} })
 	return c, c.makeClients()
 }

@@ -33,6 +33,7 @@ type Down struct {
 	ingress  *helm.Release
 	data     []kube.Ref
 	recorded bool
+	app      namespacePlan
 }
 
 // Empty reports whether there is nothing to take away.
@@ -63,6 +64,7 @@ type Kept struct {
 // DownOptions are what one down may do.
 type DownOptions struct {
 	DeleteData  bool          // Redis' volumes and password too
+	Yes         bool          // nobody was shown the plan: what another run has made since is taken away as well
 	LockTimeout time.Duration // as UpOptions has it
 }
 
@@ -74,24 +76,22 @@ func (e *Engine) PlanDown(ctx context.Context, o DownOptions) (*Down, error) {
 	defer cancel()
 	e.follow()
 	d.recorded = e.inventory != nil
-	var err error
-	if d.objects, err = e.ownedObjects(ctx); err != nil {
+	var group errgroup.Group
+	group.Go(func() (err error) {
+		d.objects, err = e.ownedObjects(ctx)
+		return err
+	})
+	group.Go(func() (err error) {
+		d.redis, err = e.ownRelease(ctx, e.cfg.Redis.Namespace, redisRelease)
+		return err
+	})
+	group.Go(func() (err error) {
+		d.ingress, err = e.ownRelease(ctx, e.cfg.Ingress.Namespace, ingressRelease)
+		return err
+	})
+	group.Go(func() error { return e.findNamespaces(ctx, d) })
+	if err := group.Wait(); err != nil {
 		return nil, err
-	}
-	if d.redis, err = e.ownRelease(ctx, e.cfg.Redis.Namespace, redisRelease); err != nil {
-		return nil, err
-	}
-	if d.ingress, err = e.ownRelease(ctx, e.cfg.Ingress.Namespace, ingressRelease); err != nil {
-		return nil, err
-	}
-	for _, name := range []string{e.cfg.Namespace, e.cfg.Redis.Namespace, e.cfg.Ingress.Namespace} {
-		found, err := e.kube.Find(ctx, kube.RefOf(e.namespaceObject(name)))
-		if err != nil {
-			return nil, err
-		}
-		if found != nil && kube.Owned(found, e.instance()) {
-			d.Namespaces = append(d.Namespaces, name)
-		}
 	}
 	if err := e.planData(ctx, d); err != nil {
 		return nil, err
@@ -103,6 +103,25 @@ func (e *Engine) PlanDown(ctx context.Context, o DownOptions) (*Down, error) {
 	}
 	d.Objects = names(d.objects)
 	return d, nil
+}
+
+// findNamespaces finds those that this deployment made, the app's first.
+func (e *Engine) findNamespaces(ctx context.Context, d *Down) error {
+	d.app = namespacePlan{object: e.namespaceObject(e.cfg.Namespace), ours: true}
+	for _, name := range []string{e.cfg.Namespace, e.cfg.Redis.Namespace, e.cfg.Ingress.Namespace} {
+		found, err := e.kube.Find(ctx, kube.RefOf(e.namespaceObject(name)))
+		if err != nil {
+			return err
+		}
+		ours := found != nil && kube.Owned(found, e.instance())
+		if ours {
+			d.Namespaces = append(d.Namespaces, name)
+		}
+		if name == e.cfg.Namespace && found != nil {
+			d.app.exists, d.app.ours = true, ours
+		}
+	}
+	return nil
 }
 
 func names(refs []kube.Ref) []string {
@@ -126,13 +145,22 @@ func (e *Engine) ownedObjects(ctx context.Context) ([]kube.Ref, error) {
 			}
 		}
 	}
+	owned := make([]bool, len(candidates))
+	var group errgroup.Group
+	group.SetLimit(8)
+	for i, ref := range candidates {
+		group.Go(func() error {
+			obj, err := e.kube.Find(ctx, ref)
+			owned[i] = obj != nil && kube.Owned(obj, e.instance())
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
 	var found []kube.Ref
-	for _, ref := range candidates {
-		obj, err := e.kube.Find(ctx, ref)
-		if err != nil {
-			return nil, err
-		}
-		if obj != nil && kube.Owned(obj, e.instance()) {
+	for i, ref := range candidates {
+		if owned[i] {
 			found = append(found, ref)
 		}
 	}
@@ -187,6 +215,75 @@ func (e *Engine) Down(ctx context.Context, d *Down) (*DownResult, error) {
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
+	ctx, lock, err := e.lockDown(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.release(ctx)
+	out, err := e.takeDown(ctx, d, lock)
+	if err != nil {
+		return nil, lostLock(ctx, err)
+	}
+	out.Seconds = time.Since(begin).Seconds()
+	return out, nil
+}
+
+// lockDown takes the lock. Where the app's namespace is on its way out there is none: no up can be at work then,
+// and downs don't get into each other's way.
+func (e *Engine) lockDown(ctx context.Context, d *Down) (context.Context, *held, error) {
+	locked, lock, err := e.lock(ctx, "down", d.options.LockTimeout, d.app)
+	if namespaceGoing(err) {
+		return ctx, nil, nil
+	}
+	return locked, lock, err
+}
+
+// DeploymentChangedError says that another run changed the deployment since down was planned, so that there is more
+// to take away than was shown. Nothing was deleted.
+type DeploymentChangedError struct{ More []string }
+
+func (e *DeploymentChangedError) Error() string {
+	return "another run changed the deployment meanwhile; there is more to take away now: " + shorten(e.More)
+}
+
+// Hint says what to do.
+func (e *DeploymentChangedError) Hint() string { return "run pwdeploy down again to see all of it" }
+
+// replan finds out again what there is to take away, if another run was at work.
+func (e *Engine) replan(ctx context.Context, d *Down, lock *held) (*Down, error) {
+	stale, err := lock.stale(ctx)
+	if err != nil || !stale {
+		return d, err
+	}
+	now, err := e.PlanDown(ctx, d.options)
+	if err != nil {
+		return nil, err
+	}
+	shown := d.all()
+	more := slices.DeleteFunc(now.all(), func(what string) bool { return slices.Contains(shown, what) })
+	if len(more) > 0 && !d.options.Yes {
+		return nil, &DeploymentChangedError{More: more}
+	}
+	return now, nil
+}
+
+// all is what down takes away, the namespaces apart.
+func (d *Down) all() []string {
+	out := slices.Concat(d.Objects, prefixed("release ", d.Releases))
+	if d.DeleteData {
+		out = append(out, d.Data...)
+	}
+	return out
+}
+
+func (e *Engine) takeDown(ctx context.Context, d *Down, lock *held) (*DownResult, error) {
+	d, err := e.replan(ctx, d, lock)
+	if err != nil {
+		return nil, err
+	}
+	if !d.app.exists { // the lock made it
+		d.Namespaces = append(d.Namespaces, e.cfg.Namespace)
+	}
 	out := &DownResult{Target: e.target, Removed: []string{}, Kept: []Kept{}}
 	if err := e.removeRoute(ctx, d); err != nil {
 		return nil, err
@@ -197,17 +294,11 @@ func (e *Engine) Down(ctx context.Context, d *Down) (*DownResult, error) {
 	if err := e.removeData(ctx, d); err != nil {
 		return nil, err
 	}
-	out.Removed = slices.Concat(d.Objects, prefixed("release ", d.Releases))
-	if d.DeleteData {
-		out.Removed = append(out.Removed, d.Data...)
-	} else {
+	out.Removed = d.all()
+	if !d.DeleteData {
 		out.Kept = append(out.Kept, keptData(d)...)
 	}
-	if err := e.removeNamespaces(ctx, d, out); err != nil {
-		return nil, err
-	}
-	out.Seconds = time.Since(begin).Seconds()
-	return out, nil
+	return out, e.removeNamespaces(ctx, d, lock, out)
 }
 
 func prefixed(prefix string, in []string) []string {
@@ -357,30 +448,27 @@ func (e *Engine) removeData(ctx context.Context, d *Down) error {
 	return nil
 }
 
-// removeNamespaces deletes the namespaces that pwdeploy made, unless they hold something else. The labels
-// on them are enough to find them again if this is cut off.
-func (e *Engine) removeNamespaces(ctx context.Context, d *Down, out *DownResult) error {
-	var going []kube.Ref
-	for _, name := range d.Namespaces {
-		remaining, err := e.foreignContent(ctx, name)
-		if err != nil && ctx.Err() == nil {
-			out.Kept = append(out.Kept, Kept{What: "Namespace " + name, Why: "what it holds can't be read: " + err.Error()})
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if len(remaining) > 0 {
-			out.Kept = append(out.Kept, Kept{What: "Namespace " + name, Why: "it holds " + shorten(names(remaining))})
-			continue
-		}
-		going = append(going, kube.RefOf(e.namespaceObject(name)))
+// removeNamespaces deletes the namespaces that pwdeploy made, unless they hold something else, and the record.
+// The labels on the namespaces are enough to find them again if this is cut off.
+func (e *Engine) removeNamespaces(ctx context.Context, d *Down, lock *held, out *DownResult) error {
+	going, err := e.emptyNamespaces(ctx, d, out)
+	if err != nil {
+		return err
 	}
+	app := kube.RefOf(d.app.object)
+	appGoes := slices.ContainsFunc(going, app.Same)
 	if len(going) > 0 {
 		e.events.start(Namespaces, "waiting until "+strings.Join(names(going), ", ")+" are gone")
 	}
-	if _, err := e.kube.DeleteOwned(ctx, going, e.instance()); err != nil {
+	others := slices.DeleteFunc(slices.Clone(going), app.Same)
+	if _, err := e.kube.DeleteOwned(ctx, others, e.instance()); err != nil {
 		return err
+	}
+	if appGoes { // last, with the record and the lock: from here on another run may begin, and nothing is written any more
+		lock.abandon()
+		if _, err := e.kube.DeleteOwned(ctx, []kube.Ref{app}, e.instance()); err != nil {
+			return err
+		}
 	}
 	if err := e.awaitGone(ctx, Namespaces, going); err != nil {
 		return err
@@ -389,7 +477,29 @@ func (e *Engine) removeNamespaces(ctx context.Context, d *Down, out *DownResult)
 		e.events.done(Namespaces, fmt.Sprintf("removed %d", len(going)))
 	}
 	out.Removed = append(out.Removed, names(going)...)
+	if appGoes {
+		return nil
+	}
 	return e.removeRecord(ctx)
+}
+
+// emptyNamespaces are those that can go.
+func (e *Engine) emptyNamespaces(ctx context.Context, d *Down, out *DownResult) ([]kube.Ref, error) {
+	var going []kube.Ref
+	for _, name := range d.Namespaces {
+		remaining, err := e.foreignContent(ctx, name)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			out.Kept = append(out.Kept, Kept{What: "Namespace " + name, Why: "what it holds can't be read: " + err.Error()})
+		case err != nil:
+			return nil, err
+		case len(remaining) > 0:
+			out.Kept = append(out.Kept, Kept{What: "Namespace " + name, Why: "it holds " + shorten(names(remaining))})
+		default:
+			going = append(going, kube.RefOf(e.namespaceObject(name)))
+		}
+	}
+	return going, nil
 }
 
 // foreignContent is what a namespace holds beside the record.

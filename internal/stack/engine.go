@@ -35,7 +35,9 @@ type Options struct {
 	Emit    func(Event) // gets the events, from one goroutine at a time; may be nil
 	Log     *slog.Logger
 	Wrap    func(http.RoundTripper) http.RoundTripper // seam for counting requests; may be nil
-	Looking bool                                      // for Check: a record that this user may not read is no error
+
+	LeaseDuration time.Duration // of the lock, in whole seconds; 0 means kube.LeaseDuration
+	Looking       bool          // for Check: a record that this user may not read is no error
 }
 
 // Engine carries out commands on one cluster.
@@ -50,6 +52,8 @@ type Engine struct {
 	helm      *helm.Client
 	charts    *helm.Store
 	events    *emitter
+
+	leaseDuration time.Duration
 }
 
 // Target is the cluster that a command is about to touch.
@@ -96,7 +100,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (*Engine, error) {
 		return nil, err
 	}
 	return &Engine{
-		cfg: cfg, version: o.Version, kube: client, nodes: nodes, inventory: inventory, unread: unread, events: events,
+		cfg: cfg, version: o.Version, kube: client, nodes: nodes, inventory: inventory, unread: unread, events: events, leaseDuration: o.LeaseDuration,
 		target: targetOf(cfg, client, nodes, inventory),
 		charts: helm.NewStore(cacheDir),
 		helm: helm.NewClient(helm.ClientOptions{

@@ -16,11 +16,14 @@ const (
 	Endpoint Component = "endpoint" // the address under which the app is served
 
 	Namespaces Component = "namespaces" // down waits for them
+	Lock       Component = "lock"       // told of only where another run holds it, or it can't be renewed
 	Cluster    Component = "cluster"    // the API server: only when it makes trouble
 )
 
 // Components are all of them, in the order in which they are shown.
-func Components() []Component { return []Component{Redis, Ingress, App, Endpoint, Namespaces, Cluster} }
+func Components() []Component {
+	return []Component{Lock, Redis, Ingress, App, Endpoint, Namespaces, Cluster}
+}
 
 // EventKind says what an event means for its component.
 type EventKind string

@@ -201,10 +201,7 @@ func (e *Engine) awaitWebhook(ctx, waitCtx context.Context, ingress *unstructure
 // deadWebhook finds a webhook that nothing answers and that stands in the way of an object, or nil. Where the user may
 // not look, the API server's own words have to do.
 func (e *Engine) deadWebhook(ctx context.Context, obj *unstructured.Unstructured) *kube.DeadWebhookError {
-	dead, err := e.kube.DeadWebhooks(ctx, obj)
-	if err != nil {
-		return nil
-	}
+	dead, _ := e.kube.DeadWebhooks(ctx, obj)
 	for i := range dead {
 		if dead[i].Blocks {
 			return &dead[i]

@@ -318,6 +318,7 @@ func (e *Engine) accessBeside(p *plan) ([]kube.Access, error) {
 	add(kube.SecretKind, e.cfg.Namespace, "get", "list", "create", "update", "patch", "delete")
 	add(kube.SecretKind, e.cfg.Redis.Namespace, "get", "list", "create")
 	add(kube.PodKind, e.cfg.Namespace, "delete")
+	add(kube.LeaseKind, e.cfg.Namespace, "get", "create", "update", "delete")
 	if e.inventory != nil {
 		for _, ref := range e.inventory.Refs() {
 			add(ref.GroupVersionKind, ref.Namespace, "delete")

@@ -76,8 +76,16 @@ type UpOptions struct {
 	back *kube.Revision // deploy this instead of what the configuration says
 }
 
+// command is what other runs are told that this one is.
+func (o UpOptions) command() string {
+	if o.back != nil {
+		return "rollback"
+	}
+	return "up"
+}
+
 // Up makes the deployment what the configuration says, waits until it is ready and proves it by a
-// request. It can be interrupted and run again; a release on which Helm was killed is a *helm.PendingError then.
+// request. It can be interrupted and run again.
 func (e *Engine) Up(ctx context.Context, o UpOptions) (*UpResult, error) {
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
@@ -87,11 +95,39 @@ func (e *Engine) Up(ctx context.Context, o UpOptions) (*UpResult, error) {
 		return nil, err
 	}
 	r := &run{Engine: e, options: o, plan: p, result: &UpResult{Target: e.target, Next: []Step{}}}
-	if err := r.carryOut(ctx); err != nil {
+	if r.settled(ctx) {
+		err = r.carryOut(ctx)
+	} else {
+		err = r.alone(ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
 	r.result.Seconds = time.Since(begin).Seconds()
 	return r.result, nil
+}
+
+// alone carries the plan out under the lock. It plans again if another run was at work since it planned.
+func (r *run) alone(ctx context.Context) error {
+	ctx, lock, err := r.lock(ctx, r.options.command(), r.options.LockTimeout, r.plan.appNamespace())
+	if err != nil {
+		return err
+	}
+	defer lock.release(ctx)
+	return lostLock(ctx, r.carryOutFresh(ctx, lock))
+}
+
+func (r *run) carryOutFresh(ctx context.Context, lock *held) error {
+	stale, err := lock.stale(ctx)
+	if err != nil {
+		return err
+	}
+	if stale {
+		if r.plan, err = r.makePlan(ctx, r.options); err != nil {
+			return err
+		}
+	}
+	return r.carryOut(ctx)
 }
 
 // carryOut carries the plan out, and records that it failed if it did.
@@ -122,6 +158,8 @@ type run struct {
 	record   *kube.Inventory
 	revision *kube.Revision // nil: what is deployed is no new one
 
+	unchanged []kube.Change // of the app and the namespaces; nil unless the cluster is as it should be already
+
 	mu     sync.Mutex
 	result *UpResult
 	failed []ComponentError
@@ -135,6 +173,9 @@ func (r *run) changed() {
 
 // prepare makes the namespaces, records what is about to be made, and makes the password.
 func (r *run) prepare(ctx context.Context) error {
+	if r.unchanged != nil {
+		return nil
+	}
 	user := r.askWho(ctx)
 	made, err := r.makeNamespaces(ctx, r.plan.namespaces)
 	if err != nil {
@@ -246,8 +287,8 @@ func (r *run) failure(ctx context.Context) error {
 	slices.SortFunc(r.failed, func(a, b ComponentError) int {
 		return slices.Index(order, a.Component) - slices.Index(order, b.Component)
 	})
-	if cause := context.Cause(ctx); errors.Is(cause, context.Canceled) {
-		return cause
+	if errors.Is(ctx.Err(), context.Canceled) { // interrupted, or the lock was lost
+		return ctx.Err()
 	}
 	return &UpError{Failures: r.failed, Timeout: ctx.Err() != nil}
 }
@@ -428,12 +469,8 @@ func waitingFor(states []kube.Readiness) string {
 // upApp applies the app's objects at once, the Ingress when the controller takes it, and waits.
 func (r *run) upApp(ctx, waitCtx context.Context, controllerReady <-chan struct{}) error {
 	r.events.start(App, "image "+r.cfg.Image)
-	objs := append([]*unstructured.Unstructured{r.appPassword(r.password)}, r.plan.app.objects...)
-	changes, err := r.kube.ApplyAll(ctx, objs, r.instance())
+	changes, err := r.applyApp(ctx)
 	if err != nil {
-		return err
-	}
-	if err := r.retryPulls(ctx); err != nil {
 		return err
 	}
 	if err := r.rollOut(ctx, waitCtx, controllerReady, &changes); err != nil {
@@ -447,6 +484,19 @@ func (r *run) upApp(ctx, waitCtx context.Context, controllerReady <-chan struct{
 	r.note(App, action, r.cfg.Image)
 	r.events.done(App, fmt.Sprintf("ready, %s with %d replicas, %s", r.cfg.Image, r.cfg.Replicas, summary(changes)))
 	return nil
+}
+
+// applyApp applies all of the app but the Ingress.
+func (r *run) applyApp(ctx context.Context) ([]kube.Change, error) {
+	if r.unchanged != nil {
+		return slices.DeleteFunc(slices.Clone(r.unchanged), func(c kube.Change) bool { return c.Ref.GroupKind() == kube.NamespaceKind.GroupKind() }), nil
+	}
+	objs := append([]*unstructured.Unstructured{r.appPassword(r.password)}, r.plan.app.objects...)
+	changes, err := r.kube.ApplyAll(ctx, objs, r.instance())
+	if err != nil {
+		return nil, err
+	}
+	return changes, r.retryPulls(ctx)
 }
 
 // rollOut waits for the pods and applies the Ingress, side by side. Where one of them fails, the other is no
@@ -475,8 +525,7 @@ func (r *run) rollOut(ctx, waitCtx context.Context, controllerReady <-chan struc
 
 // retryPulls does not leave it to the kubelet's patience when an image is tried again.
 func (r *run) retryPulls(ctx context.Context) error {
-	ref := kube.Ref{GroupVersionKind: kube.DeploymentKind, Namespace: r.cfg.Namespace, Name: manifests.AppName}
-	n, err := r.kube.RetryPulls(ctx, ref)
+	n, err := r.kube.RetryPulls(ctx, r.deploymentRef())
 	if n > 0 {
 		r.changed()
 		r.events.progress(App, "trying again to pull "+r.cfg.Image)
@@ -484,11 +533,19 @@ func (r *run) retryPulls(ctx context.Context) error {
 	return err
 }
 
+// deploymentRef is the app's.
+func (e *Engine) deploymentRef() kube.Ref {
+	return kube.Ref{GroupVersionKind: kube.DeploymentKind, Namespace: e.cfg.Namespace, Name: manifests.AppName}
+}
+
 func (r *run) applyIngress(ctx, waitCtx context.Context, controllerReady <-chan struct{}, changes *[]kube.Change) error {
 	select {
 	case <-waitCtx.Done():
 		return errGivenUp
 	case <-controllerReady:
+	}
+	if r.unchanged != nil {
+		return nil
 	}
 	if err := r.awaitWebhook(ctx, waitCtx, r.plan.app.ingress); err != nil {
 		return err

@@ -195,7 +195,7 @@ func TestMissingPermission(t *testing.T) {
 	home := namespace(t, nil)
 	user := limitedUser(t, home, nil, []rbacv1.PolicyRule{
 		{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"get", "list", "watch", "update", "delete"}},
-		{APIGroups: []string{"", "apps", "policy", "rbac.authorization.k8s.io"}, Resources: []string{"*"}, Verbs: []string{"create", "patch"}},
+		{APIGroups: []string{"", "apps", "policy", "rbac.authorization.k8s.io", "coordination.k8s.io"}, Resources: []string{"*"}, Verbs: []string{"create", "patch"}},
 		{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"networkpolicies"}, Verbs: []string{"create", "patch"}},
 	})
 	client, err := kube.Connect(t.Context(), kube.Options{Kubeconfig: user})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/pwdeploy/pwdeploy/internal/stack"
@@ -12,16 +13,34 @@ import (
 )
 
 // site is a deployment of a test.
-type site struct{ *harness.Site }
+type site struct{ harness.Site }
 
 // newSite chooses its names.
 func newSite(t *testing.T) *site {
 	t.Helper()
-	return &site{harness.NewSite(t)}
+	return &site{*harness.NewSite(t)}
 }
 
 // result is what a command line did.
 type result = harness.Result
+
+// start begins a command line, and returns how to kill it.
+func (s *site) start(t *testing.T, args ...string) (kill func()) {
+	t.Helper()
+	cmd, err := s.Command(t.Context(), args...)
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	kill = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	t.Cleanup(kill)
+	return kill
+}
 
 func (s *site) namespaces() []string { return []string{s.App, s.Redis, s.Ingress, s.Controller} }
 

@@ -1,0 +1,157 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/pwdeploy/pwdeploy/internal/kube"
+)
+
+// held is the lock as a run holds it. nil: there is none to hold, or no longer.
+type held struct {
+	*Engine
+	lock *kube.Lock
+}
+
+// lock makes this run the only one that changes the deployment, and gives the context that ends if it no
+// longer is. namespace is that of the app; it is made first where it is missing, for the lock lives in it.
+//
+// What was read before may be out of date then: stale tells.
+func (e *Engine) lock(ctx context.Context, command string, timeout time.Duration, namespace namespacePlan) (context.Context, *held, error) {
+	if !namespace.exists {
+		if _, err := e.kube.Apply(ctx, namespace.object, e.instance()); err != nil {
+			return nil, nil, err
+		}
+	}
+	locked, lock, err := e.kube.Lock(ctx, kube.LockOptions{
+		Namespace: e.cfg.Namespace, Who: whoAmI(), Command: command, Duration: e.leaseDuration, Timeout: timeout,
+		Waiting: func(h kube.Holder) {
+			e.events.progress(Lock, fmt.Sprintf("held by %s, pwdeploy %s, since %s; waiting to see whether it is alive", h.Who, h.Command, h.Since.Local().Format(time.TimeOnly)))
+		},
+		Stalled: func(err error) {
+			e.events.emit(Lock, Problem, fmt.Sprintf("can't be renewed: %v", err), "nothing is written until it can")
+		},
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	if lock.Contended {
+		e.events.done(Lock, "ours now")
+	}
+	return locked, &held{Engine: e, lock: lock}, nil
+}
+
+// lostLock puts the loss of the lock, if that ended the context, in place of what it brought about.
+func lostLock(ctx context.Context, err error) error {
+	var lost *kube.LockLostError
+	if err != nil && errors.As(context.Cause(ctx), &lost) {
+		return lost
+	}
+	return err
+}
+
+// namespaceGoing reports whether an error says that the lock's namespace is being deleted. Nothing can be
+// made in it then, by any run: there is no lock, and no need of one to wait until it is gone.
+func namespaceGoing(err error) bool {
+	return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
+}
+
+// release gives the lock back. What can't be given back expires by itself.
+func (h *held) release(ctx context.Context) {
+	if h == nil || h.lock == nil {
+		return
+	}
+	if err := h.lock.Release(ctx); err != nil {
+		h.events.warn(Lock, fmt.Sprintf("it could not be released and expires in %s: %v", kube.LeaseDuration, err))
+	}
+}
+
+// abandon lets the lock go with its namespace.
+func (h *held) abandon() {
+	if h != nil {
+		h.lock.Abandon()
+		h.lock = nil
+	}
+}
+
+// stale reports whether another run may have changed the deployment since this one read it, and takes over
+// the record as it is now.
+func (h *held) stale(ctx context.Context) (bool, error) {
+	if h == nil {
+		return false, nil
+	}
+	now, err := h.kube.ReadInventory(ctx, h.cfg.Namespace)
+	if err != nil {
+		return false, err
+	}
+	was := h.inventory
+	h.inventory = now
+	h.target = targetOf(h.cfg, h.kube, h.nodes, now)
+	return h.lock.Contended || !sameRecord(was, now), nil
+}
+
+// sameRecord reports whether two are of the same moment.
+func sameRecord(a, b *kube.Inventory) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.UpdatedAt.Equal(b.UpdatedAt) && a.Complete == b.Complete && a.Same(b)
+}
+
+// whoAmI is how other runs and people see this one.
+func whoAmI() string {
+	name, host := "unknown", "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if h, err := os.Hostname(); err == nil {
+		host = h
+	}
+	return fmt.Sprintf("%s@%s pid %d", name, host, os.Getpid())
+}
+
+// appNamespace is the app's among the planned ones.
+func (p *plan) appNamespace() namespacePlan {
+	return p.namespaces[0] // planNamespaces puts it first
+}
+
+// settled reports whether the cluster is as the plan wants it, so that the run has nothing to change and
+// needs no lock. It asks by dry runs, as many requests as applying would take. Whatever can't be asked is for
+// the run itself to meet.
+func (r *run) settled(ctx context.Context) bool {
+	r.record = r.inventoryBefore()
+	if !r.upToDate() {
+		return false
+	}
+	secret, err := r.kube.Find(ctx, r.passwordRef())
+	if err != nil || secret == nil {
+		return false
+	}
+	if r.password, err = secretValue(secret, redisPasswordKey); err != nil {
+		return false
+	}
+	objs := append([]*unstructured.Unstructured{r.appPassword(r.password)}, r.plan.app.all()...)
+	for _, ns := range r.plan.namespaces {
+		if ns.ours {
+			objs = append(objs, ns.object)
+		}
+	}
+	changes, err := r.kube.CompareAll(ctx, objs, r.instance())
+	if err != nil || changed(changes) {
+		return false
+	}
+	stuck, err := r.kube.StuckPulls(ctx, r.deploymentRef())
+	if err != nil || len(stuck) > 0 {
+		return false
+	}
+	r.unchanged = changes
+	return true
+}

@@ -136,3 +136,22 @@ type tripper func(*http.Request) (*http.Response, error)
 
 // RoundTrip implements http.RoundTripper.
 func (f tripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// A write without the lock is refused once: it is not sent again, as it would be to an API server that is away.
+func TestLostLockIsNotTriedAgain(t *testing.T) {
+	tried := 0
+	transport := &persistentTransport{next: tripper(func(*http.Request) (*http.Response, error) {
+		tried++
+		return nil, &LockLostError{}
+	}), link: newLink(Options{}, "")}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodDelete, "http://api.test/api/v1/namespaces/a", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = transport.RoundTrip(req) //nolint:bodyclose // there is no answer
+	if !errors.As(err, new(*LockLostError)) || tried != 1 {
+		t.Errorf("tried %d times: %v", tried, err)
+	}
+}

@@ -131,14 +131,16 @@ func failureOf(resp *http.Response, err error) *failure {
 	return nil
 }
 
-// permanent tells failures that trying again does not mend: the caller gave up, or the server is not to be trusted.
+// permanent tells failures that trying again does not mend: the caller gave up, the server is not to be trusted, or the
+// lock is lost, without which nothing may be written.
 func permanent(err error) bool {
 	var (
 		cert     *tls.CertificateVerificationError
 		notTLS   tls.RecordHeaderError
 		badAlert tls.AlertError
+		lost     *LockLostError
 	)
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
+	return errors.As(err, &lost) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
 		errors.As(err, &cert) || errors.As(err, &notTLS) || errors.As(err, &badAlert)
 }
 

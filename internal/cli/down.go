@@ -53,7 +53,7 @@ func (a *app) down(cmd *cobra.Command, f stack.DownOptions) error {
 		})
 	}
 	ui.DownPlan(a.Err, a.style, planned)
-	if !f.Yes && !a.confirm(cmd.Context()) {
+	if !f.Yes && !a.confirm(cmd.Context(), "Go ahead?") {
 		fmt.Fprintln(a.Err, "Nothing was deleted.")
 		return cmd.Context().Err()
 	}
@@ -66,8 +66,8 @@ func (a *app) down(cmd *cobra.Command, f stack.DownOptions) error {
 }
 
 // confirm asks; anything but yes means no, an interruption too.
-func (a *app) confirm(ctx context.Context) bool {
-	fmt.Fprint(a.Err, "Go ahead? [y/N] ")
+func (a *app) confirm(ctx context.Context, question string) bool {
+	fmt.Fprint(a.Err, question+" [y/N] ")
 	answered := make(chan string, 1)
 	go func() { // ends with the process: a terminal can't be asked to stop being read
 		answer, err := bufio.NewReader(a.In).ReadString('\n')

@@ -29,7 +29,10 @@ func (a *app) settingFlags(f *pflag.FlagSet, names ...string) {
 		if a.flags.values[name] == nil { // a flag of several commands has one value
 			a.flags.values[name] = new(string)
 		}
-		f.Var(&settingValue{text: a.flags.values[name], placeholder: s.Value}, name, usage)
+		flag := f.VarPF(&settingValue{text: a.flags.values[name], placeholder: s.Value}, name, "", usage)
+		if s.Value == "bool" {
+			flag.NoOptDefVal = "true"
+		}
 	}
 }
 

@@ -43,6 +43,7 @@ pwdeploy history lists the revisions.`,
 	}
 	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask")
 	lockTimeoutFlag(cmd, &f.LockTimeout)
+	cmd.Flags().BoolVar(&f.TakeOver, "take-over", false, "set fields that somebody else has set, too")
 	return cmd
 }
 
@@ -65,7 +66,7 @@ func (a *app) rollback(cmd *cobra.Command, f rollbackFlags) error {
 		return err
 	}
 	ui.RollbackPlan(a.Err, planned, time.Now())
-	if !f.yes && !a.confirm(cmd.Context()) {
+	if !f.yes && !a.confirm(cmd.Context(), "Go ahead?") {
 		fmt.Fprintln(a.Err, "Nothing was changed.")
 		return cmd.Context().Err()
 	}

@@ -1,6 +1,10 @@
 package cli
 
 import (
+	"context"
+	"errors"
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"github.com/pwdeploy/pwdeploy/internal/stack"
@@ -25,8 +29,9 @@ left alone. An ingress controller that somebody else installed is used, never ch
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.up(cmd, f) },
 	}
 	cmd.Flags().SortFlags = false
-	a.settingFlags(cmd.Flags(), "host", "image", "replicas")
+	a.settingFlags(cmd.Flags(), "host", "image", "replicas", "keep-replicas")
 	lockTimeoutFlag(cmd, &f.LockTimeout)
+	cmd.Flags().BoolVar(&f.TakeOver, "take-over", false, "set fields that somebody else has set, too")
 	cmd.Flags().BoolVar(&f.rollbackOnFailure, "rollback-on-failure", false, "if it fails, say why and return to what was deployed before")
 	return cmd
 }
@@ -44,6 +49,11 @@ func (a *app) up(cmd *cobra.Command, f upFlags) error {
 	}
 	result, err := engine.Up(cmd.Context(), f.UpOptions)
 	progress.Close()
+	var refused *stack.RefusedError
+	if errors.As(err, &refused) && f.Agreed == nil && a.agrees(cmd.Context(), refused) {
+		f.Agreed = refused
+		return a.up(cmd, f)
+	}
 	if err != nil && f.rollbackOnFailure {
 		return a.rollBackFailed(cmd, cfg, err)
 	}
@@ -51,4 +61,14 @@ func (a *app) up(cmd *cobra.Command, f upFlags) error {
 		return err
 	}
 	return a.print(result, func() { ui.Up(a.Out, ui.NewStyle(a.Out, a.getenv), result) })
+}
+
+// agrees shows a person what is in the way and asks whether to go on. Where there is nobody or nothing to ask the
+// answer is no.
+func (a *app) agrees(ctx context.Context, refused *stack.RefusedError) bool {
+	if refused.Ask() == "" || !a.interactive() {
+		return false
+	}
+	fmt.Fprintf(a.Err, "\n%s\n\n", refused)
+	return a.confirm(ctx, refused.Ask())
 }

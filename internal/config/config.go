@@ -15,18 +15,19 @@ const EnvPrefix = "PWDEPLOY_"
 
 // Config says what to deploy, and where.
 type Config struct {
-	Kubeconfig string   `yaml:"kubeconfig"`
-	Context    string   `yaml:"context"`
-	Profile    string   `yaml:"profile"`
-	Namespace  string   `yaml:"namespace"`
-	Host       string   `yaml:"host"`
-	Image      string   `yaml:"image"`
-	Replicas   int      `yaml:"replicas"`
-	Timeout    Duration `yaml:"timeout"`
-	LogLevel   string   `yaml:"logLevel"`
-	CacheDir   string   `yaml:"cacheDir"`
-	Redis      Redis    `yaml:"redis"`
-	Ingress    Ingress  `yaml:"ingress"`
+	Kubeconfig   string   `yaml:"kubeconfig"`
+	Context      string   `yaml:"context"`
+	Profile      string   `yaml:"profile"`
+	Namespace    string   `yaml:"namespace"`
+	Host         string   `yaml:"host"`
+	Image        string   `yaml:"image"`
+	Replicas     int      `yaml:"replicas"`
+	KeepReplicas bool     `yaml:"keepReplicas"`
+	Timeout      Duration `yaml:"timeout"`
+	LogLevel     string   `yaml:"logLevel"`
+	CacheDir     string   `yaml:"cacheDir"`
+	Redis        Redis    `yaml:"redis"`
+	Ingress      Ingress  `yaml:"ingress"`
 
 	File string `yaml:"-"` // absolute path of the file that was read; empty if there was none
 }

@@ -11,7 +11,7 @@ import (
 type Setting struct {
 	Path  string // redis.chart.ref
 	Flag  string // empty: no flag of its own
-	Value string // what stands for the value in a flag's help
+	Value string // what stands for the value in a flag's help; "bool": the flag alone means true
 	Usage string
 	set   func(c *Config, value string) error
 }
@@ -43,6 +43,7 @@ func Settings() []Setting {
 		{"host", "host", "NAME", "DNS name that the app is served under", text(func(c *Config) *string { return &c.Host })},
 		{"image", "image", "IMAGE", "image of the app", text(func(c *Config) *string { return &c.Image })},
 		{"replicas", "replicas", "N", "number of the app's pods", number(func(c *Config) *int { return &c.Replicas })},
+		{"keepReplicas", "keep-replicas", "bool", "leave the number of pods as it is once the app is there, to an autoscaler or to people", boolean(func(c *Config) *bool { return &c.KeepReplicas })},
 		{"timeout", "timeout", "DURATION", "how long a command may take in all", duration(func(c *Config) *Duration { return &c.Timeout })},
 		{"logLevel", "log-level", "LEVEL", "what is logged to standard error: debug, info, warn or error", text(func(c *Config) *string { return &c.LogLevel })},
 		{"cacheDir", "", "", "folder where fetched charts are kept", text(func(c *Config) *string { return &c.CacheDir })},

@@ -84,7 +84,8 @@ func (c *Client) Get(ctx context.Context, namespace, name string) (*Release, err
 }
 
 // Plan says what Apply would do. A release that is not of the Spec's instance is a *ForeignReleaseError,
-// one on which an operation began and did not end a *PendingError. Like Get it costs one request.
+// one that is being taken away a *PendingError. One on which an operation did not end is to be upgraded: Apply
+// recovers it first. Like Get it costs one request.
 //
 // It compares what was applied last with what should be there, not with the cluster: objects that were
 // deleted or changed since are for the caller to find (see Objects) and to mend (see Spec.Force).
@@ -122,7 +123,7 @@ func decide(current *Release, spec Spec, digest string) (Action, error) {
 			return ActionNone, nil
 		}
 		return ActionUpgrade, nil
-	case StatusFailed, StatusSuperseded:
+	case StatusFailed, StatusSuperseded, StatusPendingInstall, StatusPendingUpgrade, StatusPendingRollback:
 		return ActionUpgrade, nil
 	case StatusUninstalled:
 		return ActionInstall, nil
@@ -323,7 +324,7 @@ func (r *run) apply(spec Spec, plan Plan) (*Release, error) {
 	var rel *release.Release
 	if plan.Action == ActionInstall {
 		rel, err = r.install(cfg, spec, plan, loaded)
-	} else {
+	} else if err = r.recover(cfg, spec, plan); err == nil {
 		rel, err = r.upgrade(cfg, spec, plan, loaded)
 	}
 	if err != nil {

@@ -81,8 +81,8 @@ func (e *ForeignReleaseError) Hint() string {
 	return fmt.Sprintf("helm -n %s status %s shows it; uninstall it if it is no longer needed", e.Release.Namespace, e.Release.Name)
 }
 
-// PendingError says that an operation on a release began and did not end: it is still under way, or it
-// was killed. Helm refuses every further operation but an uninstall.
+// PendingError says that a release is being taken away, or was when that was cut off, or has a status that pwdeploy does
+// not know: nothing can be applied to it.
 type PendingError struct{ Release *Release }
 
 func (e *PendingError) Error() string {
@@ -92,9 +92,5 @@ func (e *PendingError) Error() string {
 
 // Hint says what to do.
 func (e *PendingError) Hint() string {
-	r := e.Release
-	if r.Status == StatusPendingUpgrade || r.Status == StatusPendingRollback {
-		return fmt.Sprintf("if nobody works on it: helm -n %s rollback %s, then run this again", r.Namespace, r.Name)
-	}
 	return "if nobody works on it: pwdeploy down, then pwdeploy up; Redis' data stays"
 }

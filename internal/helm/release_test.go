@@ -343,9 +343,9 @@ func TestDecide(t *testing.T) {
 		{status: StatusSuperseded, digest: "same", want: ActionUpgrade},
 		{status: StatusUninstalled, digest: "same", want: ActionInstall},
 		{status: StatusUninstalling, want: ActionNone, pending: true},
-		{status: StatusPendingInstall, want: ActionNone, pending: true},
-		{status: StatusPendingUpgrade, want: ActionNone, pending: true},
-		{status: StatusPendingRollback, want: ActionNone, pending: true},
+		{status: StatusPendingInstall, digest: "same", want: ActionUpgrade},
+		{status: StatusPendingUpgrade, digest: "same", want: ActionUpgrade},
+		{status: StatusPendingRollback, digest: "same", want: ActionUpgrade},
 	}
 	for _, tt := range tests {
 		spec.Force = tt.force
@@ -361,18 +361,54 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// A run that is killed leaves its release pending. The next one recovers it; where that wants something else than the
+// killed one did, it goes back first, so that nothing of the killed one is orphaned.
 func TestPendingRelease(t *testing.T) {
 	api := newFakeAPI(t)
-	client, spec := newTestClient(t, api), testSpec(t, "redis")
-	mustApply(t, client, spec, ActionInstall)
-	record := api.objects["/api/v1/namespaces/redis/secrets/sh.helm.release.v1.redis.v1"]
-	labels := record.GetLabels()
-	labels["status"] = StatusPendingUpgrade
-	record.SetLabels(labels)
-	_, _, err := client.Apply(t.Context(), spec)
-	var pending *PendingError
-	if !errors.As(err, &pending) || !strings.Contains(err.Error(), "has been pending-upgrade since 20") || !strings.Contains(pending.Hint(), "rollback") {
-		t.Errorf("error %v", err)
+	client, spec := newTestClient(t, api), testSpec(t, "ingress-nginx")
+	applyKilled(t, api, client, spec, StatusPendingInstall, 1)
+	mustApply(t, client, spec, ActionUpgrade)
+	requireNewest(t, client, StatusDeployed, 2)
+
+	again := spec
+	again.Force = true
+	applyKilled(t, api, client, again, StatusPendingUpgrade, 3)
+	mustApply(t, client, spec, ActionUpgrade)
+	requireNewest(t, client, StatusDeployed, 4)
+
+	applyKilled(t, api, client, again, StatusPendingUpgrade, 5)
+	other := spec
+	other.Values = map[string]any{"other": "value"}
+	mustApply(t, client, other, ActionUpgrade)
+	requireNewest(t, client, StatusDeployed, 7) // 6 is the way back
+	mustApply(t, client, other, ActionNone)
+}
+
+// applyKilled applies a release and keeps Helm from writing how it ended, as if it had been killed in a hook.
+func applyKilled(t *testing.T, api *fakeAPI, client *Client, spec Spec, status string, revision int) {
+	t.Helper()
+	api.edit(func() {
+		api.jobs = "Failed"
+		api.before = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/secrets/") {
+				return false
+			}
+			w.WriteHeader(http.StatusForbidden)
+			return true
+		}
+	})
+	if _, _, err := client.Apply(t.Context(), spec); err == nil {
+		t.Fatal("it was not killed")
+	}
+	api.edit(func() { api.jobs, api.before = "Complete", nil })
+	requireNewest(t, client, status, revision)
+}
+
+func requireNewest(t *testing.T, client *Client, status string, revision int) {
+	t.Helper()
+	rel, err := client.Get(t.Context(), "ingress-nginx", "ingress-nginx")
+	if err != nil || rel.Status != status || rel.Revision != revision {
+		t.Fatalf("%+v, %v, want revision %d %s", rel, err, revision, status)
 	}
 }
 

@@ -150,44 +150,65 @@ func (c *Client) Apply(ctx context.Context, obj *unstructured.Unstructured, inst
 		return Change{}, err
 	}
 	if before != nil && !Owned(before, instance) {
-		return Change{}, &ForeignError{Ref: ref, ManagedBy: before.GetLabels()[ManagedByLabel]}
+		return Change{}, foreign(before)
 	}
-	after, err := c.patch(ctx, obj, false)
+	after, err := c.patch(ctx, obj, before, patchMode{})
 	if err != nil {
 		return Change{}, err
 	}
 	return Change{Ref: ref, Action: difference(before, after)}, nil
 }
 
-// DryRun asks the API server, its admission webhooks included, whether it would take obj. Nothing is
-// stored.
-func (c *Client) DryRun(ctx context.Context, obj *unstructured.Unstructured) error {
-	_, err := c.patch(ctx, obj, true)
-	return err
+func foreign(obj *unstructured.Unstructured) *ForeignError {
+	return &ForeignError{Ref: RefOf(obj), ManagedBy: obj.GetLabels()[ManagedByLabel]}
 }
 
-func (c *Client) patch(ctx context.Context, obj *unstructured.Unstructured, dryRun bool) (*unstructured.Unstructured, error) {
+// patchMode says how an object is applied.
+type patchMode struct {
+	dryRun bool
+	force  bool // take fields over, if the object is still just as it was seen
+}
+
+// patch applies obj by server-side apply. live is the object as it was seen, or nil: one that was made anew
+// since is not changed, and by force none that was changed at all.
+func (c *Client) patch(ctx context.Context, obj, live *unstructured.Unstructured, mode patchMode) (*unstructured.Unstructured, error) {
 	ref := RefOf(obj)
 	r, err := c.resource(ref)
 	if err != nil {
 		return nil, err
 	}
-	body, err := json.Marshal(obj)
+	body, err := json.Marshal(bound(obj, live, mode))
 	if err != nil {
 		return nil, failed(ref, err)
 	}
 	opts := metav1.PatchOptions{FieldManager: FieldManager}
-	if dryRun {
+	if mode.force {
+		opts.Force = &mode.force
+	}
+	if mode.dryRun {
 		opts.DryRun = []string{metav1.DryRunAll}
 	}
 	after, err := r.Patch(ctx, ref.Name, types.ApplyPatchType, body, opts)
 	if err == nil {
 		return after, nil
 	}
-	if conflict := conflictOf(ref, err); conflict != nil {
+	if conflict := conflictOf(obj, live, err); conflict != nil {
 		return nil, conflict
 	}
 	return nil, failed(ref, err)
+}
+
+// bound ties obj to the object that was seen: the API server answers with a conflict if it is another one.
+func bound(obj, live *unstructured.Unstructured, mode patchMode) *unstructured.Unstructured {
+	if live == nil {
+		return obj
+	}
+	obj = obj.DeepCopy()
+	obj.SetUID(live.GetUID())
+	if mode.force && !mode.dryRun {
+		obj.SetResourceVersion(live.GetResourceVersion())
+	}
+	return obj
 }
 
 // difference says what an apply did. Controllers write status while we apply, so that resource versions

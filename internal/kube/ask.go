@@ -79,7 +79,7 @@ func (a *answers) due(now time.Time) map[query]string {
 	for q, version := range a.wanted {
 		known := a.asked[q]
 		if known == nil {
-			known = &asked{}
+			known = &asked{at: now}
 			a.asked[q] = known
 		}
 		if known.running || !known.stale(q, version, now) {
@@ -90,6 +90,21 @@ func (a *answers) due(now time.Time) map[query]string {
 	}
 	clear(a.wanted)
 	return due
+}
+
+// expectFor is how long a first answer is worth waiting for before a problem is told without it.
+const expectFor = time.Second
+
+// expected reports whether the first answer to a query may come any moment.
+func (a *answers) expected(now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, k := range a.asked {
+		if k.times == 0 && k.running && now.Sub(k.at) < expectFor {
+			return true
+		}
+	}
+	return false
 }
 
 func (k *asked) stale(q query, version string, now time.Time) bool {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
@@ -57,6 +58,9 @@ func (c *Client) DeleteOwned(ctx context.Context, refs []Ref, instance string) (
 
 func (c *Client) deleteOwned(ctx context.Context, ref Ref, instance string) (Action, error) {
 	obj, err := c.Find(ctx, ref)
+	if meta.IsNoMatchError(err) { // the cluster no longer knows the kind: its objects went with it
+		return Absent, nil
+	}
 	if err != nil {
 		return "", err
 	}

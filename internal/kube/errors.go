@@ -15,7 +15,6 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 )
 
@@ -130,50 +129,6 @@ func clientCertificate(config *rest.Config, now time.Time) string {
 		return "the user's certificate in the kubeconfig is not valid before " + cert.NotBefore.UTC().Format("2006-01-02 15:04 MST")
 	}
 	return ""
-}
-
-// ConflictError says that a field which pwdeploy wants to set belongs to another field manager and has
-// another value. Server-side apply reports it (KEP-555); pwdeploy does not force it.
-type ConflictError struct {
-	Ref       Ref
-	Conflicts []Conflict
-}
-
-// Conflict is one field in dispute.
-type Conflict struct {
-	Field   string // as a path: .spec.replicas
-	Manager string // as the server words it: conflict with "kubectl-client-side-apply" using apps/v1
-}
-
-func (e *ConflictError) Error() string {
-	parts := make([]string, 0, len(e.Conflicts))
-	for _, c := range e.Conflicts {
-		parts = append(parts, fmt.Sprintf("%s: %s", c.Field, c.Manager))
-	}
-	return fmt.Sprintf("%s: fields set by somebody else: %s", e.Ref, strings.Join(parts, "; "))
-}
-
-// Hint says what to do.
-func (e *ConflictError) Hint() string {
-	return "undo that change, or set the same value in pwdeploy.yaml; nothing was forced"
-}
-
-// conflictOf reads the fields in dispute out of the server's answer.
-func conflictOf(ref Ref, err error) error {
-	var status apierrors.APIStatus
-	if !apierrors.IsConflict(err) || !errors.As(err, &status) || status.Status().Details == nil {
-		return nil
-	}
-	e := &ConflictError{Ref: ref}
-	for _, c := range status.Status().Details.Causes {
-		if c.Type == metav1.CauseTypeFieldManagerConflict {
-			e.Conflicts = append(e.Conflicts, Conflict{Field: c.Field, Manager: c.Message})
-		}
-	}
-	if len(e.Conflicts) == 0 {
-		return nil
-	}
-	return e
 }
 
 // ForeignError says that an object which pwdeploy wants to make is there already and was made by

@@ -25,7 +25,7 @@ func eventsAbout(v *view, about *unstructured.Unstructured, field string, reason
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &e); err != nil {
 			continue
 		}
-		e.Message = strings.TrimSpace(e.Message)
+		e.Message = strings.Join(strings.Fields(e.Message), " ") // a probe may answer in several lines
 		found = append(found, e)
 	}
 	slices.SortFunc(found, func(a, b corev1.Event) int { return eventTime(b).Compare(eventTime(a)) })

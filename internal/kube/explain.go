@@ -40,6 +40,7 @@ type Problem struct {
 	Patience time.Duration // ... once it has lasted so long
 	Usual    bool          // part of every start: worth telling only when it lasted too long
 
+	passing   bool   // every change has it for a moment: nothing to speak of before it lasted
 	cause     string // what it is counted as while Reason changes; empty: Reason
 	container string // whose log tells more
 	pod       Ref    // that it is in; empty: Ref
@@ -221,7 +222,7 @@ func unobserved(obj *unstructured.Unstructured) *Problem {
 	if obj.GroupVersionKind().Group != "apps" || observed >= obj.GetGeneration() {
 		return nil
 	}
-	return &Problem{Ref: RefOf(obj), Reason: "NotObserved", Usual: true, Message: "no controller has acted on its last change",
+	return &Problem{Ref: RefOf(obj), Reason: "NotObserved", Usual: true, passing: true, Message: "no controller has acted on its last change",
 		Hint: "the cluster's controller manager does not work: look at its pod in kube-system, or at the state of the managed control plane"}
 }
 

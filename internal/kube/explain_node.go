@@ -18,13 +18,14 @@ import (
 // misfitKind is why a node does not take a pod.
 type misfitKind int
 
+// In the order in which a node is looked at: the later, the closer it comes to taking the pod.
 const (
-	nodeFits     misfitKind = iota // as far as the node itself goes
-	nodeNotReady                   // its kubelet says so, or says nothing
+	nodeNotReady misfitKind = iota // its kubelet says so, or says nothing
 	nodeCordoned                   // kubectl cordon
 	nodeMismatch                   // node selector or node affinity
 	nodeTainted
 	nodeTooSmall // even if it were empty
+	nodeFits     // as far as the node itself goes
 )
 
 // misfit is what one node says to a pod.
@@ -66,7 +67,7 @@ func (p *podView) misfit(node *corev1.Node) misfit {
 			return misfit{nodeTooSmall, fmt.Sprintf("the pod asks for %s %s, the node has %s in all", asked.String(), name, has.String())}
 		}
 	}
-	return misfit{}
+	return misfit{kind: nodeFits}
 }
 
 // nodeDown says why a node is not ready, or nothing.

@@ -57,7 +57,7 @@ func (p *podView) unseen() *Problem {
 	if scheduler == "" {
 		scheduler = corev1.DefaultSchedulerName
 	}
-	return &Problem{Ref: p.ref, Reason: "NotScheduled", Usual: true,
+	return &Problem{Ref: p.ref, Reason: "NotScheduled", Usual: true, passing: true,
 		Message: fmt.Sprintf("the scheduler %s has not looked at the pod", scheduler),
 		Hint:    "the cluster's scheduler does not work: look at its pod in kube-system, or at the state of the managed control plane"}
 }
@@ -85,12 +85,12 @@ func (p *podView) compareNodes(problem *Problem) {
 	p.adviseOnNodes(problem, misfits)
 }
 
-// adviseOnNodes sets the advice by what keeps most nodes from taking the pod, the ones at work first.
+// adviseOnNodes sets the advice by what keeps the node that comes closest from taking the pod.
 func (p *podView) adviseOnNodes(problem *Problem, misfits []misfit) {
-	worst := mostFrequent(misfits)
-	problem.Final = slices.Contains([]misfitKind{nodeMismatch, nodeTainted, nodeTooSmall, nodeCordoned}, worst.kind)
+	best := closest(misfits)
+	problem.Final = slices.Contains([]misfitKind{nodeMismatch, nodeTainted, nodeTooSmall, nodeCordoned}, best.kind)
 	problem.Patience = schedulePatience
-	switch worst.kind {
+	switch best.kind {
 	case nodeFits:
 		p.crowded(problem)
 	case nodeNotReady:
@@ -98,33 +98,17 @@ func (p *podView) adviseOnNodes(problem *Problem, misfits []misfit) {
 	case nodeCordoned:
 		problem.Hint = "the nodes take no new pods: kubectl uncordon them, or add a node"
 	case nodeMismatch:
-		problem.Hint = fmt.Sprintf("no node has what the pod's nodeSelector or node affinity asks for (%s): label a node, add a node that has it, or change the setting", worst.text)
+		problem.Hint = fmt.Sprintf("no node has what the pod's nodeSelector or node affinity asks for (%s): label a node, add a node that has it, or change the setting", best.text)
 	case nodeTainted:
-		problem.Hint = fmt.Sprintf("the nodes refuse pods that don't tolerate their taint (%s): add the toleration, take the taint away, or add a node without it", worst.text)
+		problem.Hint = fmt.Sprintf("the nodes refuse pods that don't tolerate their taint (%s): add the toleration, take the taint away, or add a node without it", best.text)
 	case nodeTooSmall:
-		problem.Hint = fmt.Sprintf("no node is big enough (%s): lower the requests or add a bigger node", worst.text)
+		problem.Hint = fmt.Sprintf("no node is big enough (%s): lower the requests or add a bigger node", best.text)
 	}
 }
 
-// mostFrequent chooses what to advise on. A node that fits, but for what other pods take of it, wins; one that is
-// not ready only counts if all are so.
-func mostFrequent(misfits []misfit) misfit {
-	count := map[misfitKind]int{}
-	for _, m := range misfits {
-		count[m.kind]++
-	}
-	best := misfits[0]
-	for _, m := range misfits[1:] {
-		switch {
-		case best.kind == nodeFits:
-			return best
-		case m.kind == nodeFits, best.kind == nodeNotReady && m.kind != nodeNotReady:
-			best = m
-		case m.kind != nodeNotReady && count[m.kind] > count[best.kind]:
-			best = m
-		}
-	}
-	return best
+// closest chooses what to advise on: nodes that are meant for others are no reason to say so.
+func closest(misfits []misfit) misfit {
+	return slices.MaxFunc(misfits, func(a, b misfit) int { return int(a.kind) - int(b.kind) })
 }
 
 // crowded is a pod that some node would take but for the other pods.

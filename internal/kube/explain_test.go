@@ -58,7 +58,7 @@ func answerOf(v *view, q query, logs map[string]string) answer {
 		return got
 	}
 	if q.ref.Name != "" {
-		if obj := v.source.object(q.ref); obj != nil {
+		if obj := v.object(q.ref); obj != nil {
 			got.objs = append(got.objs, obj)
 		}
 		return got
@@ -256,5 +256,22 @@ func TestJudgeIsPatient(t *testing.T) {
 	}
 	if j.hopeless([]Readiness{{Ready: true, Problem: problem}}, start.Add(time.Hour)) {
 		t.Error("what is ready has no problem")
+	}
+}
+
+// TestJudgeTellsWhatLasts: what every start has for a while is told when it lasts, and what is gone in a moment is
+// none before.
+func TestJudgeTellsWhatLasts(t *testing.T) {
+	j, start := newJudge(), time.Now()
+	for _, tt := range []struct {
+		at          time.Duration
+		there, tell bool
+	}{{0, false, false}, {4 * time.Second, false, false}, {6 * time.Second, true, false}, {21 * time.Second, true, true}} {
+		states := []Readiness{{Problem: &Problem{Reason: "X", Usual: true, passing: true}}}
+		j.see(states, start.Add(tt.at))
+		p := states[0].Problem
+		if (p != nil) != tt.there || p != nil && p.Usual == tt.tell {
+			t.Errorf("after %s: got %+v", tt.at, p)
+		}
 	}
 }

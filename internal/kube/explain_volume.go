@@ -23,7 +23,7 @@ const selectedNode = "volume.kubernetes.io/selected-node"
 // unbound is the problem of a claim that the pod needs, or of the volume that one is bound to.
 func (p *podView) unbound() *Problem {
 	for _, volume := range p.pod.Spec.Volumes {
-		name := ""
+		var name string
 		switch {
 		case volume.PersistentVolumeClaim != nil:
 			name = volume.PersistentVolumeClaim.ClaimName

@@ -5,15 +5,18 @@ import "time"
 // usualFor is how long a problem that every start has for a while is not worth telling.
 const usualFor = 20 * time.Second
 
+// passingFor is how long a passing problem is none.
+const passingFor = 5 * time.Second
+
 // judge decides when waiting can't help any more. It remembers since when a problem is seen.
 type judge struct{ since map[string]time.Time }
 
 func newJudge() *judge { return &judge{since: map[string]time.Time{}} }
 
-// see notes the problems of the moment, and that a usual one has lasted too long.
+// see notes the problems of the moment, that a usual one has lasted too long, and drops one that may be gone in a moment.
 func (j *judge) see(states []Readiness, now time.Time) {
 	seen := map[string]time.Time{}
-	for _, s := range states {
+	for i, s := range states {
 		if s.Problem == nil {
 			continue
 		}
@@ -22,8 +25,12 @@ func (j *judge) see(states []Readiness, now time.Time) {
 		if first, ok := j.since[key]; ok {
 			seen[key] = first
 		}
-		if now.Sub(seen[key]) >= usualFor {
+		lasted := now.Sub(seen[key])
+		if lasted >= usualFor {
 			s.Problem.Usual = false
+		}
+		if s.Problem.passing && lasted < passingFor {
+			states[i].Problem = nil
 		}
 	}
 	j.since = seen

@@ -65,6 +65,7 @@ var (
 	ReplicaSetKind   = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "ReplicaSet"}
 	JobKind          = schema.GroupVersionKind{Group: "batch", Version: "v1", Kind: "Job"}
 	LeaseKind        = schema.GroupVersionKind{Group: "coordination.k8s.io", Version: "v1", Kind: "Lease"}
+	AutoscalerKind   = schema.GroupVersionKind{Group: "autoscaling", Version: "v2", Kind: "HorizontalPodAutoscaler"}
 	StorageClassKind = schema.GroupVersionKind{Group: "storage.k8s.io", Version: "v1", Kind: "StorageClass"}
 	IngressKind      = schema.GroupVersionKind{Group: "networking.k8s.io", Version: "v1", Kind: "Ingress"}
 	IngressClassKind = schema.GroupVersionKind{Group: "networking.k8s.io", Version: "v1", Kind: "IngressClass"}

@@ -95,7 +95,7 @@ func TestPersistence(t *testing.T) {
 				t.Fatal(err)
 			}
 			req.Header.Set("Content-Type", test.contentType)
-			resp, err := (&persistentTransport{server, l}).RoundTrip(req) //nolint:bodyclose // closed below, where there is one
+			resp, err := (&persistentTransport{server, l}).RoundTrip(req)
 			if test.err != nil && !errors.Is(err, test.err) || test.err == nil && err != nil {
 				t.Fatalf("got the error %v, want %v", err, test.err)
 			}

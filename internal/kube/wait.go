@@ -209,7 +209,8 @@ func (w *watcher) loop(ctx context.Context, refs []Ref, report func([]Readiness)
 	for {
 		states := w.evaluate(refs)
 		judge.see(states, time.Now())
-		if text := told(states); text != last && report != nil {
+		w.askWhatIsDue(ctx)
+		if text := told(states); text != last && report != nil && !w.answers.expected(time.Now()) {
 			last = text
 			report(states)
 		}
@@ -219,7 +220,6 @@ func (w *watcher) loop(ctx context.Context, refs []Ref, report func([]Readiness)
 		case judge.hopeless(states, time.Now()):
 			return w.withEvidence(ctx, states, false)
 		}
-		w.askWhatIsDue(ctx)
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.Canceled) { // nobody waits for the evidence

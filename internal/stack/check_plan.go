@@ -25,10 +25,8 @@ func (l *look) planAll(ctx context.Context) error {
 	var group sync.WaitGroup
 	group.Go(func() { l.lookAtNamespaces(ctx) })
 	group.Go(func() { l.lookAtAccess(ctx) })
-	group.Go(func() {
-		l.seen(CheckLeftovers, "objects of others", l.checkForeign(ctx, l.plan), "none in the way of the app's")
-	})
 	group.Wait()
+	l.seen(CheckLeftovers, "objects of others", l.tryApp(ctx, l.plan, UpOptions{}), "none in the way of the app's")
 	return nil
 }
 
@@ -67,7 +65,9 @@ func (l *look) planParts(ctx context.Context) {
 		}
 	})
 	group.Go(func() {
-		l.seen(CheckLeftovers, "Redis' data", l.checkPassword(ctx), "no volumes without their password")
+		var err error
+		l.plan.password, err = l.findPassword(ctx)
+		l.seen(CheckLeftovers, "Redis' data", err, "no volumes without their password")
 	})
 	group.Wait()
 }

@@ -58,9 +58,14 @@ const verifyPause = 300 * time.Millisecond
 type VerifyError struct {
 	Host     string
 	Attempts []string // the last answer of each way that was tried
+
+	balancer *kube.Problem // why there is no load balancer; may be nil
 }
 
 func (e *VerifyError) Error() string {
+	if e.balancer != nil && len(e.Attempts) == 0 {
+		return fmt.Sprintf("http://%s/pw is not served: %s", e.Host, e.balancer)
+	}
 	if len(e.Attempts) == 0 {
 		return fmt.Sprintf("the ingress has no address yet, so http://%s/pw can't be asked for", e.Host)
 	}
@@ -69,6 +74,9 @@ func (e *VerifyError) Error() string {
 
 // Hint says what to do.
 func (e *VerifyError) Hint() string {
+	if e.balancer != nil && len(e.Attempts) == 0 {
+		return e.balancer.Hint
+	}
 	if len(e.Attempts) == 0 {
 		return "kubectl describe the ingress controller's Service: a load balancer that is not made says there why"
 	}
@@ -79,12 +87,15 @@ func (e *VerifyError) Hint() string {
 func (e *Engine) verify(ctx context.Context, c controller) (*Served, error) {
 	e.events.start(Endpoint, "asking for http://"+e.cfg.Host+"/pw")
 	begin := time.Now()
-	for {
+	var balancer *kube.Problem
+	looked := false
+	for round := 1; ; round++ {
 		answers := e.tryDirect(ctx, c, roundTrip)
 		if served := firstServed(answers); served != nil {
 			return e.verified(served), nil
 		}
-		if time.Since(begin) > min(directGrace[e.target.Profile], e.timeout()/2) {
+		// Twice at least: one address that hangs makes the first round as long as the grace.
+		if round > 1 && time.Since(begin) > min(directGrace[e.target.Profile], e.timeout()/2) {
 			forwarded := e.tryForward(ctx, c, roundTrip)
 			if forwarded.served != nil {
 				return e.verified(forwarded.served), nil
@@ -96,12 +107,36 @@ func (e *Engine) verify(ctx context.Context, c controller) (*Served, error) {
 			failed.Attempts = append(failed.Attempts, a.String())
 		}
 		e.events.progress(Endpoint, failed.Error())
+		if !looked && len(answers) == 0 && time.Since(begin) > balancerGrace {
+			looked = true
+			if balancer = e.balancerProblem(ctx, c); balancer != nil {
+				e.events.emit(Endpoint, Problem, balancer.String(), fmt.Sprintf("%s (%s)", balancer.Hint, balancer.Verdict()))
+			}
+		}
+		failed.balancer = balancer
 		select {
 		case <-ctx.Done():
 			return nil, failed
 		case <-time.After(verifyPause):
 		}
 	}
+}
+
+// balancerGrace is how long a load balancer is waited for without a word: a local one takes a second or two.
+const balancerGrace = 3 * time.Second
+
+// balancerProblem is why no load balancer leads to the controller, or nil.
+func (e *Engine) balancerProblem(ctx context.Context, c controller) *kube.Problem {
+	services, err := e.kube.List(ctx, kube.Ref{GroupVersionKind: kube.ServiceKind, Namespace: c.namespace}, controllerPods)
+	if err != nil {
+		return nil // it only explains
+	}
+	for i := range services {
+		if p, err := e.kube.ServiceProblem(ctx, kube.RefOf(&services[i])); err == nil && p != nil {
+			return p
+		}
+	}
+	return nil
 }
 
 func (e *Engine) verified(s *Served) *Served {

@@ -80,7 +80,8 @@ func Open(ctx context.Context, cfg config.Config, o Options) (*Engine, error) {
 	events := newEmitter(o.Emit)
 	client, err := kube.Connect(ctx, kube.Options{
 		Kubeconfig: cfg.Kubeconfig, Context: cfg.Context, UserAgent: "pwdeploy/" + o.Version, Log: o.Log, Wrap: o.Wrap,
-		Tell: func(message string) { events.warn(Cluster, message) }, Over: over, Patience: time.Duration(cfg.Timeout),
+		Diagnose: diagnose,
+		Tell:     func(message string) { events.warn(Cluster, message) }, Over: over, Patience: time.Duration(cfg.Timeout),
 	})
 	if err != nil {
 		return nil, err

@@ -166,7 +166,7 @@ const webhookPrompt = time.Second
 // awaitWebhook returns when the API server, and with it every admission webhook for Ingresses, takes the
 // app's Ingress. It asks by a dry run, the only proof that the whole way works: readiness, CA bundle and
 // endpoints can all be there while the API server still can't reach the webhook (ingress-nginx#5401).
-func (e *Engine) awaitWebhook(ctx, waitCtx context.Context, ingress *unstructured.Unstructured) error {
+func (e *Engine) awaitWebhook(ctx, waitCtx context.Context, ingress *kube.Trial) error {
 	var failure *WebhookError
 	for wait := webhookFirstPause; ; wait = min(2*wait, webhookLastPause) {
 		begin := time.Now()
@@ -177,11 +177,11 @@ func (e *Engine) awaitWebhook(ctx, waitCtx context.Context, ingress *unstructure
 		if err == nil || !webhookMayRecover(err) {
 			return err
 		}
-		failure = &WebhookError{Ref: kube.RefOf(ingress), Err: err}
+		failure = &WebhookError{Ref: kube.RefOf(ingress.Object), Err: err}
 		if wait == webhookFirstPause && time.Since(begin) < webhookPrompt {
 			e.events.progress(App, "the Ingress waits for the controller's admission webhook")
 		} else {
-			failure.Dead = e.deadWebhook(ctx, ingress)
+			failure.Dead = e.deadWebhook(ctx, ingress.Object)
 			if e.leftover(failure.Dead) {
 				return failure
 			}
@@ -201,10 +201,7 @@ func (e *Engine) awaitWebhook(ctx, waitCtx context.Context, ingress *unstructure
 // deadWebhook finds a webhook that nothing answers and that stands in the way of an object, or nil. Where the user may
 // not look, the API server's own words have to do.
 func (e *Engine) deadWebhook(ctx context.Context, obj *unstructured.Unstructured) *kube.DeadWebhookError {
-	dead, err := e.kube.DeadWebhooks(ctx, obj)
-	if err != nil {
-		return nil
-	}
+	dead, _ := e.kube.DeadWebhooks(ctx, obj)
 	for i := range dead {
 		if dead[i].Blocks {
 			return &dead[i]

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/pwdeploy/pwdeploy/internal/kube"
 )
@@ -123,35 +123,29 @@ func (p *plan) appNamespace() namespacePlan {
 	return p.namespaces[0] // planNamespaces puts it first
 }
 
-// settled reports whether the cluster is as the plan wants it, so that the run has nothing to change and
-// needs no lock. It asks by dry runs, as many requests as applying would take. Whatever can't be asked is for
-// the run itself to meet.
-func (r *run) settled(ctx context.Context) bool {
+// isSettled reports whether the cluster is as the plan wants it, so that the run has nothing to change and
+// needs no lock. Whatever can't be asked is for the run itself to meet.
+func (r *run) isSettled(ctx context.Context) bool {
 	r.record = r.inventoryBefore()
-	if !r.upToDate() {
+	if !r.upToDate() || r.plan.changes() {
 		return false
 	}
-	secret, err := r.kube.Find(ctx, r.passwordRef())
+	secret, err := r.kube.Find(ctx, r.passwordRef()) // the plan may have found the app's copy
 	if err != nil || secret == nil {
 		return false
 	}
-	if r.password, err = secretValue(secret, redisPasswordKey); err != nil {
-		return false
-	}
-	objs := append([]*unstructured.Unstructured{r.appPassword(r.password)}, r.plan.app.all()...)
-	for _, ns := range r.plan.namespaces {
+	r.password = r.plan.password
+	stuck, err := r.kube.StuckPulls(ctx, r.deploymentRef())
+	return err == nil && len(stuck) == 0
+}
+
+// changes reports whether the app's objects or a namespace are to be changed.
+func (p *plan) changes() bool {
+	trials := slices.Clone(p.app.trials)
+	for _, ns := range p.namespaces {
 		if ns.ours {
-			objs = append(objs, ns.object)
+			trials = append(trials, ns.trial)
 		}
 	}
-	changes, err := r.kube.CompareAll(ctx, objs, r.instance())
-	if err != nil || changed(changes) {
-		return false
-	}
-	stuck, err := r.kube.StuckPulls(ctx, r.deploymentRef())
-	if err != nil || len(stuck) > 0 {
-		return false
-	}
-	r.unchanged = changes
-	return true
+	return slices.ContainsFunc(trials, func(t *kube.Trial) bool { return t.Action != kube.Unchanged })
 }

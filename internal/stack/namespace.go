@@ -15,6 +15,7 @@ type namespacePlan struct {
 	object *unstructured.Unstructured
 	exists bool
 	ours   bool // made by this deployment: may be changed, and deleted in the end
+	trial  *kube.Trial
 }
 
 // NamespaceTerminatingError says that a namespace is still being deleted: nothing can be made in it.
@@ -45,14 +46,14 @@ func (e *Engine) planNamespaces(ctx context.Context, p *plan) ([]namespacePlan, 
 	group, ctx := errgroup.WithContext(ctx)
 	for i, o := range wanted {
 		group.Go(func() error {
-			found, err := e.kube.Find(ctx, kube.RefOf(o))
+			trial, err := e.kube.Try(ctx, o, kube.Terms{Instance: e.instance()})
 			if err != nil {
 				return err
 			}
-			if found != nil && found.GetDeletionTimestamp() != nil {
-				return &NamespaceTerminatingError{Name: o.GetName(), Why: kube.WhyDeleting(found)}
+			if trial.Live != nil && trial.Live.GetDeletionTimestamp() != nil {
+				return &NamespaceTerminatingError{Name: o.GetName(), Why: kube.WhyDeleting(trial.Live)}
 			}
-			plans[i] = namespacePlan{object: o, exists: found != nil, ours: found == nil || kube.Owned(found, e.instance())}
+			plans[i] = namespacePlan{object: o, exists: trial.Live != nil, ours: trial.Foreign == nil, trial: trial}
 			return nil
 		})
 	}
@@ -69,13 +70,13 @@ func (e *Engine) namespaceObject(name string) *unstructured.Unstructured {
 
 // makeNamespaces applies the namespaces that are ours or missing. Somebody else's is used as it is.
 func (e *Engine) makeNamespaces(ctx context.Context, plans []namespacePlan) (bool, error) {
-	var ours []*unstructured.Unstructured
+	var ours []*kube.Trial
 	for _, p := range plans {
 		if p.ours {
-			ours = append(ours, p.object)
+			ours = append(ours, p.trial)
 		}
 	}
-	changes, err := e.kube.ApplyAll(ctx, ours, e.instance())
+	changes, err := e.kube.CarryAll(ctx, ours)
 	return changed(changes), err
 }
 

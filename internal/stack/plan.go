@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -22,7 +23,8 @@ type plan struct {
 	redis      releasePlan
 	ingress    *releasePlan // nil: somebody else's controller is used
 	app        appPlan
-	back       bool // it deploys an earlier revision: that worked, and whatever is wrong with the cluster must not keep from it
+	password   []byte // Redis', where it was made already
+	back       bool   // it deploys an earlier revision: that worked, and whatever is wrong with the cluster must not keep from it
 }
 
 // releasePlan is a release as it should be, and what has to be done for it.
@@ -36,6 +38,7 @@ type appPlan struct {
 	namespace *unstructured.Unstructured
 	objects   []*unstructured.Unstructured // all but the namespace and the Ingress
 	ingress   *unstructured.Unstructured   // applied when the controller's admission webhook answers
+	trials    []*kube.Trial                // of all of them and the password: what applying would do
 }
 
 // all gives the objects that pwdeploy owns in the app's namespace.
@@ -65,7 +68,10 @@ func (e *Engine) makePlan(ctx context.Context, o UpOptions) (*plan, error) {
 		ingressChart, err = e.fetch(ctx2, Ingress, source(helm.DefaultIngressNginx(), e.cfg.Ingress.Chart))
 		return err
 	})
-	group.Go(func() error { return e.checkPassword(ctx2) })
+	group.Go(func() (err error) {
+		p.password, err = e.findPassword(ctx2)
+		return err
+	})
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
@@ -75,7 +81,7 @@ func (e *Engine) makePlan(ctx context.Context, o UpOptions) (*plan, error) {
 	if err := e.planReleases(ctx, p, redisChart, ingressChart); err != nil {
 		return nil, err
 	}
-	return p, e.checkPlan(ctx, p)
+	return p, e.checkPlan(ctx, p, o)
 }
 
 // MovedError says that the configuration puts a release into another namespace than the last run did.
@@ -249,7 +255,7 @@ func (e *Engine) objectsMissing(ctx context.Context, spec helm.Spec) (bool, erro
 }
 
 // checkPlan asks the cluster whether the plan can be carried out, and looks for objects in its way.
-func (e *Engine) checkPlan(ctx context.Context, p *plan) error {
+func (e *Engine) checkPlan(ctx context.Context, p *plan, o UpOptions) error {
 	var err error
 	if p.namespaces, err = e.planNamespaces(ctx, p); err != nil {
 		return err
@@ -261,7 +267,7 @@ func (e *Engine) checkPlan(ctx context.Context, p *plan) error {
 	if err := errors.Join(e.kube.CheckAccess(ctx, wanted), e.preflight(ctx, p)); err != nil {
 		return err
 	}
-	if err := e.checkForeign(ctx, p); err != nil {
+	if err := e.tryApp(ctx, p, o); err != nil {
 		return err
 	}
 	return e.checkNewHost(ctx, p)
@@ -321,7 +327,10 @@ func (e *Engine) accessBeside(p *plan) ([]kube.Access, error) {
 	add(kube.LeaseKind, e.cfg.Namespace, "get", "create", "update", "delete")
 	if e.inventory != nil {
 		for _, ref := range e.inventory.Refs() {
-			add(ref.GroupVersionKind, ref.Namespace, "delete")
+			access, err := e.kube.AccessTo(ref.GroupVersionKind, ref.Namespace, "delete")
+			if !meta.IsNoMatchError(err) { // nothing is left of a kind that is gone
+				all, errs = append(all, access...), append(errs, err)
+			}
 		}
 	}
 	namespaces := []string{e.cfg.Namespace, e.cfg.Redis.Namespace}
@@ -346,20 +355,4 @@ func (p *plan) releases() []releasePlan {
 		out = append(out, *p.ingress)
 	}
 	return out
-}
-
-// checkForeign refuses to start if an object of the app is there and belongs to somebody else.
-func (e *Engine) checkForeign(ctx context.Context, p *plan) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(8)
-	for _, o := range append(p.app.all(), e.appPassword(nil)) {
-		group.Go(func() error {
-			obj, err := e.kube.Find(ctx, kube.RefOf(o))
-			if err != nil || obj == nil || kube.Owned(obj, e.instance()) {
-				return err
-			}
-			return &kube.ForeignError{Ref: kube.RefOf(o), ManagedBy: obj.GetLabels()[kube.ManagedByLabel]}
-		})
-	}
-	return group.Wait()
 }

@@ -46,25 +46,28 @@ func (e *LockedDataError) Hint() string {
 	return fmt.Sprintf("restore the Secret from a backup, or give the data up: kubectl -n %s delete pvc -l %s", e.Secret.Namespace, redisVolumes)
 }
 
-// checkPassword refuses to make a new password for data that an old one protects
-// (bitnami/charts#4369).
-func (e *Engine) checkPassword(ctx context.Context) error {
+// findPassword gives the password that is there, or nil if one is to be made. It refuses to make a new one for
+// data that an old one protects (bitnami/charts#4369).
+func (e *Engine) findPassword(ctx context.Context) ([]byte, error) {
 	secret, err := e.kube.Find(ctx, e.passwordRef())
-	if err != nil || secret != nil {
-		return err
+	if err != nil {
+		return nil, err
+	}
+	if secret != nil {
+		return secretValue(secret, redisPasswordKey)
 	}
 	if copied, err := e.copiedPassword(ctx); err != nil || copied != nil {
-		return err
+		return copied, err
 	}
 	claims, err := e.redisClaims(ctx)
 	if err != nil || len(claims) == 0 {
-		return err
+		return nil, err
 	}
 	lost := &LockedDataError{Secret: e.passwordRef()}
 	for _, c := range claims {
 		lost.Claims = append(lost.Claims, c.String())
 	}
-	return lost
+	return nil, lost
 }
 
 func (e *Engine) redisClaims(ctx context.Context) ([]kube.Ref, error) {

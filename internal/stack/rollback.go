@@ -18,8 +18,9 @@ import (
 
 // RollbackOptions are what one rollback may do.
 type RollbackOptions struct {
-	Revision    int           // to go back to; 0: the last good one before what is there
-	LockTimeout time.Duration // as UpOptions has it
+	Revision    int  // to go back to; 0: the last good one before what is there
+	TakeOver    bool // as UpOptions has it, and so the next
+	LockTimeout time.Duration
 }
 
 // Rollback is what a rollback will do. Making it changes nothing.
@@ -64,7 +65,7 @@ func (e *Engine) PlanRollback(ctx context.Context, o RollbackOptions) (*Rollback
 	if err != nil {
 		return nil, err
 	}
-	d := &Rollback{Target: e.target, To: revisionOf(to), engine: e.at(to), options: UpOptions{LockTimeout: o.LockTimeout, back: to}}
+	d := &Rollback{Target: e.target, To: revisionOf(to), engine: e.at(to), options: UpOptions{TakeOver: o.TakeOver, LockTimeout: o.LockTimeout, back: to}}
 	if from := revisionOf(stored[0]); from.Number != to.Number {
 		d.From = &from
 	}
@@ -190,7 +191,10 @@ func (e *Engine) planBack(ctx context.Context, o UpOptions) (*plan, error) {
 		return nil, &NoRevisionError{Number: o.back.Number, Status: RevisionUnreadable}
 	}
 	group, ctx2 := errgroup.WithContext(ctx)
-	group.Go(func() error { return e.checkPassword(ctx2) })
+	group.Go(func() (err error) {
+		p.password, err = e.findPassword(ctx2)
+		return err
+	})
 	group.Go(func() error { return e.planController(ctx2, p, o.back) })
 	for _, r := range o.back.Releases {
 		group.Go(func() error { return e.planReleaseBack(ctx2, p, r) })
@@ -198,7 +202,7 @@ func (e *Engine) planBack(ctx context.Context, o UpOptions) (*plan, error) {
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	return p, e.checkPlan(ctx, p)
+	return p, e.checkPlan(ctx, p, o)
 }
 
 // copies keep a revision as it was stored: a plan's objects may be changed.

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,8 +9,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/pwdeploy/pwdeploy/internal/helm"
 	"github.com/pwdeploy/pwdeploy/internal/kube"
@@ -71,6 +70,8 @@ func (e *UpError) Unwrap() []error {
 
 // UpOptions are what one up may do otherwise than the configuration says.
 type UpOptions struct {
+	TakeOver    bool          // set fields that somebody else has set, too
+	Agreed      *RefusedError // what a person was shown and agreed to: just that is done
 	LockTimeout time.Duration // how much longer than it takes to see that it is alive another run is waited for
 
 	back *kube.Revision // deploy this instead of what the configuration says
@@ -95,7 +96,7 @@ func (e *Engine) Up(ctx context.Context, o UpOptions) (*UpResult, error) {
 		return nil, err
 	}
 	r := &run{Engine: e, options: o, plan: p, result: &UpResult{Target: e.target, Next: []Step{}}}
-	if r.settled(ctx) {
+	if r.settled = r.isSettled(ctx); r.settled {
 		err = r.carryOut(ctx)
 	} else {
 		err = r.alone(ctx)
@@ -158,7 +159,7 @@ type run struct {
 	record   *kube.Inventory
 	revision *kube.Revision // nil: what is deployed is no new one
 
-	unchanged []kube.Change // of the app and the namespaces; nil unless the cluster is as it should be already
+	settled bool // the cluster is as it should be already
 
 	mu     sync.Mutex
 	result *UpResult
@@ -173,7 +174,7 @@ func (r *run) changed() {
 
 // prepare makes the namespaces, records what is about to be made, and makes the password.
 func (r *run) prepare(ctx context.Context) error {
-	if r.unchanged != nil {
+	if r.settled {
 		return nil
 	}
 	user := r.askWho(ctx)
@@ -336,18 +337,24 @@ func (r *run) upRelease(ctx, waitCtx context.Context, c Component, rp releasePla
 }
 
 // applyRelease lets Helm work, and watches the chart's hooks meanwhile: Helm would wait for a Job that
-// can't start until the time is up, and not say why.
+// can't start until the time is up, and not say why. A Job that fails is gone at once with its pods and
+// their logs, so what was seen of it last is kept.
 func (r *run) applyRelease(ctx context.Context, c Component, rp releasePlan) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	hooks := &hookWatch{}
 	rp.spec.OnHook = func(kind, namespace, name string) {
 		if kind != "Job" {
 			return
 		}
 		r.events.progress(c, "waiting for hook Job "+name)
 		ref := kube.Ref{GroupVersionKind: kube.JobKind, Namespace: namespace, Name: name}
+		tell := r.tellProblems(c)
 		go func() {
-			err := r.kube.Wait(ctx, []kube.Ref{ref}, r.tellProblems(c))
+			err := r.kube.Wait(ctx, []kube.Ref{ref}, func(states []kube.Readiness) {
+				hooks.see(states)
+				tell(states)
+			})
 			var notReady *kube.NotReadyError
 			if errors.As(err, &notReady) && !notReady.Timeout {
 				stop(err)
@@ -359,7 +366,42 @@ func (r *run) applyRelease(ctx context.Context, c Component, rp releasePlan) err
 	if errors.As(context.Cause(ctx), &hopeless) {
 		return hopeless
 	}
-	return err
+	return hooks.explain(err)
+}
+
+// hookWatch remembers why hooks did not end well.
+type hookWatch struct {
+	mu   sync.Mutex
+	last map[string]kube.Readiness
+}
+
+func (h *hookWatch) see(states []kube.Readiness) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.last == nil {
+		h.last = map[string]kube.Readiness{}
+	}
+	for _, s := range states {
+		if s.Problem != nil {
+			h.last[s.Ref.Namespace+"/"+s.Ref.Name] = s
+		}
+	}
+}
+
+// explain adds to the failure of a hook what was seen of it.
+func (h *hookWatch) explain(err error) error {
+	var hook *helm.HookError
+	if !errors.As(err, &hook) {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	seen, ok := h.last[hook.Namespace+"/"+hook.Name]
+	if !ok {
+		return err
+	}
+	seen.Message = hook.Problem
+	return &kube.NotReadyError{Objects: []kube.Readiness{seen}}
 }
 
 func (r *run) changeRelease(ctx context.Context, rp releasePlan) error {
@@ -417,7 +459,7 @@ func waitingFor(states []kube.Readiness) string {
 		switch {
 		case s.Ready:
 		case s.Problem != nil:
-			parts = append(parts, fmt.Sprintf("%s %s %s (%s)", s.Ref.Kind, s.Ref.Name, s.Message, s.Problem.Message))
+			parts = append(parts, fmt.Sprintf("%s %s %s (%s)", s.Ref.Kind, s.Ref.Name, s.Message, s.Problem))
 		default:
 			parts = append(parts, fmt.Sprintf("%s %s %s", s.Ref.Kind, s.Ref.Name, s.Message))
 		}
@@ -428,7 +470,7 @@ func waitingFor(states []kube.Readiness) string {
 // upApp applies the app's objects at once, the Ingress when the controller takes it, and waits.
 func (r *run) upApp(ctx, waitCtx context.Context, controllerReady <-chan struct{}) error {
 	r.events.start(App, "image "+r.cfg.Image)
-	changes, err := r.applyApp(ctx)
+	changes, err := r.applyFirst(ctx)
 	if err != nil {
 		return err
 	}
@@ -441,19 +483,23 @@ func (r *run) upApp(ctx, waitCtx context.Context, controllerReady <-chan struct{
 		action = "applied"
 	}
 	r.note(App, action, r.cfg.Image)
-	r.events.done(App, fmt.Sprintf("ready, %s with %d replicas, %s", r.cfg.Image, r.cfg.Replicas, summary(changes)))
+	r.events.done(App, fmt.Sprintf("ready, %s with %d replicas, %s", r.cfg.Image, r.plan.app.replicas(), summary(changes)))
 	return nil
 }
 
-// applyApp applies all of the app but the Ingress.
-func (r *run) applyApp(ctx context.Context) ([]kube.Change, error) {
-	if r.unchanged != nil {
-		return slices.DeleteFunc(slices.Clone(r.unchanged), func(c kube.Change) bool { return c.Ref.GroupKind() == kube.NamespaceKind.GroupKind() }), nil
+// applyFirst applies all but the Ingress, and has pods pull again that could not. The password may have been made since the plan.
+func (r *run) applyFirst(ctx context.Context) ([]kube.Change, error) {
+	if !bytes.Equal(r.password, r.plan.password) {
+		secret := r.appPassword(r.password)
+		trial, err := r.kube.Try(ctx, secret, r.terms())
+		if err != nil {
+			return nil, err
+		}
+		*r.plan.app.trial(kube.RefOf(secret)) = *trial
 	}
-	objs := append([]*unstructured.Unstructured{r.appPassword(r.password)}, r.plan.app.objects...)
-	changes, err := r.kube.ApplyAll(ctx, objs, r.instance())
-	if err != nil {
-		return nil, err
+	changes, err := r.kube.CarryAll(ctx, r.plan.app.first())
+	if err != nil || r.settled {
+		return changes, err
 	}
 	return changes, r.retryPulls(ctx)
 }
@@ -503,13 +549,13 @@ func (r *run) applyIngress(ctx, waitCtx context.Context, controllerReady <-chan 
 		return errGivenUp
 	case <-controllerReady:
 	}
-	if r.unchanged != nil {
-		return nil
+	trial := r.plan.app.trial(kube.RefOf(r.plan.app.ingress))
+	if trial.Action != kube.Unchanged {
+		if err := r.awaitWebhook(ctx, waitCtx, trial); err != nil {
+			return err
+		}
 	}
-	if err := r.awaitWebhook(ctx, waitCtx, r.plan.app.ingress); err != nil {
-		return err
-	}
-	change, err := r.kube.Apply(ctx, r.plan.app.ingress, r.instance())
+	change, err := r.kube.Carry(ctx, trial)
 	*changes = append(*changes, change)
 	return err
 }

@@ -21,8 +21,6 @@ const giveUp = 3 * time.Minute
 // stageVariable says on which stage this run is: the name of a stage.
 const stageVariable = "PWDEPLOY_FAULTS_STAGE"
 
-func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
-
 // TestCorpus runs all scenes of the stage: those of the control plane side by side, the others one after the other. A
 // scene whose diagnosis is right and late is run once more when nothing else runs: a machine under load is no defect.
 func TestCorpus(t *testing.T) {

@@ -27,7 +27,7 @@ func kubeconfigScenes() []scene {
 			want: want{code: 4, reason: "the kubeconfig is not valid", hint: "kubectl config view"}},
 		{name: "kubeconfig that is empty", provoke: kubeconfigFile(""),
 			want: want{code: 4, reason: "no cluster is configured", hint: "--kubeconfig"}},
-		{name: "kubeconfig without the context", provoke: changed(func(c *clientcmdapi.Config) {}), command: []string{"up", "--context", "nowhere"},
+		{name: "kubeconfig without the context", provoke: changed(func(*clientcmdapi.Config) {}), command: []string{"up", "--context", "nowhere"},
 			want: want{code: 4, object: `context "nowhere"`, reason: "is not in the kubeconfig", hint: "known contexts: pwdeploy-lab"}},
 		{name: "credentials that have expired", provoke: changed(func(c *clientcmdapi.Config) {
 			c.AuthInfos[c.Contexts[c.CurrentContext].AuthInfo] = &clientcmdapi.AuthInfo{Token: "expired"}

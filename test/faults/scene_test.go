@@ -13,6 +13,10 @@ func corpus() []scene {
 	return slices.Concat(
 		kubeconfigScenes(),
 		ingressScenes(),
+		checkScenes(),
+		podScenes(),
+		scheduleScenes(),
+		refusalScenes(),
 		serverScenes(),
 		chartScenes(),
 	)

@@ -32,7 +32,7 @@ import (
 // SomeoneElse is the field manager of everything that the tests write in the name of others.
 const SomeoneElse = "someone-else"
 
-// cluster is the administrator's own way to the API server, beside pwdeploy's.
+// Cluster is the administrator's own way to the API server, beside pwdeploy's.
 type Cluster struct {
 	kubernetes.Interface
 	Dynamic dynamic.Interface

@@ -255,6 +255,7 @@ func (e *Edge) admit(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// WebhookAsked gives how often the webhook was asked.
 func (e *Edge) WebhookAsked() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -247,9 +247,6 @@ func TestReleaseRefused(t *testing.T) {
 	}{
 		"installed by Helm itself":  {`{"pwdeploy/instance": null, "pwdeploy/digest": null}`, foreignRelease, false},
 		"of another instance":       {`{"pwdeploy/instance": "other"}`, foreignRelease, true},
-		"an install under way":      {`{"status": "pending-install"}`, pending, true},
-		"an upgrade under way":      {`{"status": "pending-upgrade"}`, pending, true},
-		"a rollback under way":      {`{"status": "pending-rollback"}`, pending, true},
 		"an uninstall under way":    {`{"status": "uninstalling"}`, pending, true},
 		"a status of another world": {`{"status": "unknown"}`, pending, true},
 	} {

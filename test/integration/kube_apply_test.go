@@ -78,7 +78,7 @@ func TestApplyRefused(t *testing.T) {
 			if !errors.As(err, &conflict) || len(conflict.Conflicts) != 1 {
 				t.Fatalf("got %v", err)
 			}
-			if c := conflict.Conflicts[0]; c.Field != ".data.key" || !strings.Contains(c.Manager, someoneElse) {
+			if c := conflict.Conflicts[0]; c.Field != ".data.key" || c.Manager != someoneElse || c.Ours != "wanted" || c.Theirs != "theirs" || c.Since == nil {
 				t.Errorf("got %+v", c)
 			}
 			if conflict.Hint() == "" {
@@ -132,10 +132,10 @@ func TestDryRun(t *testing.T) {
 	ns := namespace(t, nil)
 	client := connect(t, nil)
 	before := takeSnapshot(t, ns)
-	if err := client.DryRun(t.Context(), owned(t, ns, configMap("settings", "key", "value"))); err != nil {
+	if err := client.DryRun(t.Context(), &kube.Trial{Object: owned(t, ns, configMap("settings", "key", "value"))}); err != nil {
 		t.Error(err)
 	}
-	if err := client.DryRun(t.Context(), owned(t, ns, configMap("Not_A_Name", "key", "value"))); err == nil || !strings.Contains(err.Error(), "ConfigMap "+ns+"/Not_A_Name") {
+	if err := client.DryRun(t.Context(), &kube.Trial{Object: owned(t, ns, configMap("Not_A_Name", "key", "value"))}); err == nil || !strings.Contains(err.Error(), "ConfigMap "+ns+"/Not_A_Name") {
 		t.Errorf("an object that the server refuses: got %v", err)
 	}
 	requireUntouched(t, before, takeSnapshot(t, ns))

@@ -45,9 +45,9 @@ func TestConnect(t *testing.T) {
 			change: func(_ *testing.T, c *clientcmdapi.Config) {
 				c.AuthInfos[c.Contexts[c.CurrentContext].AuthInfo] = &clientcmdapi.AuthInfo{Token: "made-up"}
 			}},
-		"another authority": {problem: "the API server's certificate is not trusted", hint: "fetch it again",
+		"another authority": {problem: "signed by an authority that the kubeconfig does not name", hint: "fetch it again",
 			change: func(t *testing.T, c *clientcmdapi.Config) { server(c).CertificateAuthorityData = foreignAuthority(t) }},
-		"another name than the certificate's": {problem: "the API server's certificate is not trusted",
+		"another name than the certificate's": {problem: "the API server's certificate is for another name",
 			change: func(_ *testing.T, c *clientcmdapi.Config) { server(c).TLSServerName = "elsewhere.test" }},
 	} {
 		t.Run(name, func(t *testing.T) {

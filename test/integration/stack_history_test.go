@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/pwdeploy/pwdeploy/internal/kube"
 	"github.com/pwdeploy/pwdeploy/internal/stack"
 )
@@ -31,10 +33,15 @@ func (s *site) requireHistory(t *testing.T, want ...string) {
 	}
 }
 
-// noMorePods keeps the app's namespace from holding more pods than it has.
+// noMorePods keeps the app's namespace from holding more pods than so many.
 func (s *site) noMorePods(t *testing.T, most int) kube.Ref {
 	t.Helper()
-	return kube.RefOf(create(t, object(t, s.App, fmt.Sprintf("{apiVersion: v1, kind: ResourceQuota, metadata: {name: full}, spec: {hard: {pods: %d}}}", most))))
+	quota := kube.RefOf(create(t, object(t, s.App, fmt.Sprintf("{apiVersion: v1, kind: ResourceQuota, metadata: {name: full}, spec: {hard: {pods: %d}}}", most))))
+	eventually(t, "the quota is in force", func() bool {
+		_, counted, _ := unstructured.NestedMap(read(t, quota).Object, "status", "hard")
+		return counted
+	})
+	return quota
 }
 
 // TestHistory: a set that is deployed is one revision, however many runs it takes, and says where it came from.

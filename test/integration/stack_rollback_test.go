@@ -151,7 +151,7 @@ func TestRollbackOnFailureFirst(t *testing.T) {
 	s := newSite(t)
 	s.ForeignController(t)
 	makeNamespace(t, s.App, nil)
-	s.noMorePods(t, 0)
+	s.noMorePods(t, 1) // the second can't be made
 	r := s.Pwdeploy(t.Context(), "up", "--rollback-on-failure")
 	if r.Code != 1 || !strings.Contains(r.Errors, "exceeded quota") || !strings.Contains(r.Errors, "Not rolled back: nothing else was deployed before") {
 		t.Errorf("exit code %d\n%s", r.Code, r.Errors)
@@ -159,6 +159,9 @@ func TestRollbackOnFailureFirst(t *testing.T) {
 	if read(t, s.deployment()) == nil {
 		t.Error("what failed is gone")
 	}
+	s.requireHistory(t, "1 failed latest")
+	s.down(t, "--delete-data")
+	s.requireHistory(t) // although the namespace is somebody else's, and stays
 }
 
 // TestRollbackKilled: the same command again comes to the end, and it is one rollback.

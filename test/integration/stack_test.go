@@ -13,12 +13,12 @@ import (
 )
 
 // site is a deployment of a test.
-type site struct{ *harness.Site }
+type site struct{ harness.Site }
 
 // newSite chooses its names.
 func newSite(t *testing.T) *site {
 	t.Helper()
-	return &site{harness.NewSite(t)}
+	return &site{*harness.NewSite(t)}
 }
 
 // result is what a command line did.

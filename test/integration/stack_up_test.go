@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/pwdeploy/pwdeploy/internal/config"
 	"github.com/pwdeploy/pwdeploy/internal/kube"
@@ -369,27 +368,6 @@ func (s *site) engine(t *testing.T, traffic *requests) *stack.Engine {
 		t.Fatal(err)
 	}
 	return engine
-}
-
-// TestUpConflict: a field that somebody else has set is not taken over.
-func TestUpConflict(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	s.ForeignController(t)
-	s.up(t)
-	patch := []byte(`{"spec": {"replicas": 4}}`)
-	if _, err := adminClient(t).AppsV1().Deployments(s.App).Patch(t.Context(), "pw-crud", types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "kubectl-edit"}); err != nil {
-		t.Fatal(err)
-	}
-	r := s.Pwdeploy(t.Context(), "up")
-	requireRefused(t, r, 1, ".spec.replicas", "nothing was forced")
-	if !strings.Contains(r.Errors, "kubectl-edit") {
-		t.Errorf("the other manager is not named:\n%s", r.Errors)
-	}
-	requireSpec(t, read(t, s.deployment()), []string{"--replicas", "4"})
-	if again := s.up(t, "--replicas", "4"); again.Endpoint == nil {
-		t.Error("with the same value it is not served")
-	}
 }
 
 // TestUpInterrupted: what was done stays and is recorded, so that the same command comes to the end the next time.

@@ -24,6 +24,7 @@ type Reason string
 // The reasons, in the order in which one would look at them.
 const (
 	Unreachable Reason = "unreachable" // no connection, or it broke
+	NameUnknown Reason = "dns"         // its name can't be looked up
 	TimedOut    Reason = "timeout"     // connected, but no answer in time
 	Refused     Reason = "refused"     // wrong or missing password, or no permission
 	Loading     Reason = "loading"     // Redis is reading its data set
@@ -81,6 +82,10 @@ func reasonOf(err error) Reason {
 	var reply redis.Error
 	if errors.As(err, &reply) {
 		return reasonOfReply(err)
+	}
+	var name *net.DNSError
+	if errors.As(err, &name) {
+		return NameUnknown
 	}
 	var network net.Error
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, redis.ErrPoolTimeout) || errors.As(err, &network) && network.Timeout() {

@@ -50,7 +50,7 @@ func (h *health) setDown(down bool) {
 	h.mu.Lock()
 	h.warned = nil // the next failure is news again
 	h.mu.Unlock()
-	h.log.Info("Redis answers again")
+	h.log.Info("Redis answers again", "kind", "ok")
 }
 
 // warn logs at most one line of a kind in a quiet period.

@@ -118,6 +118,19 @@ func TestReplies(t *testing.T) {
 	}
 }
 
+// TestNameUnknown: a name that nobody knows is told apart from a Redis that is away.
+func TestNameUnknown(t *testing.T) {
+	err := classify(&net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "redis.invalid", IsNotFound: true}})
+	var unavailable *UnavailableError
+	if !errors.As(err, &unavailable) || unavailable.Reason != NameUnknown {
+		t.Errorf("got %v", err)
+	}
+	err = classify(&net.DNSError{Err: "i/o timeout", Name: "redis.invalid", IsTimeout: true})
+	if !errors.As(err, &unavailable) || unavailable.Reason != NameUnknown {
+		t.Errorf("a name server that does not answer: got %v", err)
+	}
+}
+
 func TestWrongTypeIsNotAFailure(t *testing.T) {
 	r, seen := open(t, parrot(t, "-WRONGTYPE Operation against a key holding the wrong kind of value"), io.Discard)
 	if _, err := r.Get(context.Background(), "k"); !errors.Is(err, ErrWrongType) {

@@ -1,0 +1,38 @@
+package stack
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/pwdeploy/pwdeploy/internal/kube"
+)
+
+func TestDiagnose(t *testing.T) {
+	const (
+		serving = `{"time":"2026-11-27T12:00:00Z","level":"INFO","msg":"serving","version":"1"}`
+		refused = `{"level":"WARN","msg":"Redis cannot serve","kind":"refused","error":"WRONGPASS invalid username-password pair or user is disabled."}`
+		unknown = `{"level":"WARN","msg":"Redis cannot serve","kind":"dns","error":"dial tcp: lookup redis-master: no such host"}`
+		away    = `{"level":"WARN","msg":"Redis cannot serve","kind":"unreachable","error":"connection refused"}`
+		again   = `{"level":"INFO","msg":"Redis answers again","kind":"ok"}`
+	)
+	for name, tt := range map[string]struct {
+		log          []string
+		reason, hint string
+		final, usual bool
+		message      string
+	}{
+		"nothing of Redis":    {[]string{serving, "panic: no JSON"}, "Unready", "", false, true, "why"},
+		"the password":        {[]string{serving, away, refused}, "RedisRefusesPassword", "rollout restart", true, false, "why; the app says: WRONGPASS"},
+		"the name":            {[]string{unknown, serving}, "RedisNameUnknown", "kube-dns", false, true, "no such host"},
+		"the network":         {[]string{refused, away}, "RedisUnreachable", "NetworkPolicy", false, true, "connection refused"},
+		"Redis answers again": {[]string{refused, again}, "Unready", "", false, true, "why"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &kube.Problem{Reason: "Unready", Message: "why", Usual: true}
+			diagnose(p, tt.log)
+			if p.Reason != tt.reason || p.Final != tt.final || p.Usual != tt.usual || !strings.Contains(p.Hint, tt.hint) || !strings.Contains(p.Message, tt.message) {
+				t.Errorf("got %+v", p)
+			}
+		})
+	}
+}

@@ -1,0 +1,112 @@
+package stack
+
+import (
+	"context"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/pwdeploy/pwdeploy/internal/kube"
+	"github.com/pwdeploy/pwdeploy/manifests"
+)
+
+// terms are the conditions on which the app's objects are applied.
+func (e *Engine) terms() kube.Terms {
+	t := kube.Terms{Instance: e.instance()}
+	if e.cfg.KeepReplicas {
+		t.Keep = [][]string{{"spec", "replicas"}}
+	}
+	return t
+}
+
+// tryApp asks the cluster what applying the app would do, and refuses what must not be done unasked.
+func (e *Engine) tryApp(ctx context.Context, p *plan, o UpOptions) error {
+	trials, err := e.kube.TryAll(ctx, append(p.app.all(), e.appPassword(p.password)), e.terms())
+	if err != nil {
+		return err
+	}
+	p.app.trials = trials
+	refused := &RefusedError{}
+	for _, ns := range p.namespaces {
+		if ns.ours {
+			refused.add(ns.trial, o)
+		}
+	}
+	for _, t := range trials {
+		refused.add(t, o)
+	}
+	if refused.empty() {
+		return nil
+	}
+	refused.Autoscaled = e.autoscaled(ctx, refused.Conflicts)
+	return refused
+}
+
+// add notes what is in the way of one object, unless it was agreed to.
+func (e *RefusedError) add(t *kube.Trial, o UpOptions) {
+	if t.Foreign != nil {
+		e.Foreign = append(e.Foreign, t.Foreign)
+	}
+	if len(t.Invalid) > 0 {
+		e.Invalid = append(e.Invalid, InvalidObject{kube.RefOf(t.Object).String(), t.Invalid})
+	}
+	t.TakeOver = len(t.Conflicts) > 0 && o.mayTakeOver(t.Conflicts)
+	if !t.TakeOver {
+		e.Conflicts = append(e.Conflicts, t.Conflicts...)
+	}
+}
+
+// mayTakeOver reports whether the fields are to be taken over: all, or just those that a person was shown.
+func (o UpOptions) mayTakeOver(conflicts []kube.Conflict) bool {
+	if o.TakeOver || o.Agreed == nil {
+		return o.TakeOver
+	}
+	for _, c := range conflicts {
+		if !slices.ContainsFunc(o.Agreed.Conflicts, c.Same) {
+			return false
+		}
+	}
+	return true
+}
+
+// autoscaled reports whether the number of pods is in dispute with an autoscaler, or with somebody who scales
+// by hand. The list of autoscalers may be forbidden: then only the field's owner tells.
+func (e *Engine) autoscaled(ctx context.Context, conflicts []kube.Conflict) bool {
+	i := slices.IndexFunc(conflicts, func(c kube.Conflict) bool { return c.Field == ".spec.replicas" })
+	if i < 0 {
+		return false
+	}
+	if conflicts[i].Scaled() {
+		return true
+	}
+	scalers, err := e.kube.List(ctx, kube.Ref{GroupVersionKind: kube.AutoscalerKind, Namespace: e.cfg.Namespace}, "")
+	return err == nil && slices.ContainsFunc(scalers, func(a unstructured.Unstructured) bool {
+		kind, _, _ := unstructured.NestedString(a.Object, "spec", "scaleTargetRef", "kind")
+		name, _, _ := unstructured.NestedString(a.Object, "spec", "scaleTargetRef", "name")
+		return kind == kube.DeploymentKind.Kind && name == manifests.AppName
+	})
+}
+
+// trial gives the trial of an object.
+func (p appPlan) trial(ref kube.Ref) *kube.Trial {
+	i := slices.IndexFunc(p.trials, func(t *kube.Trial) bool { return kube.RefOf(t.Object).Same(ref) })
+	return p.trials[i]
+}
+
+// first are the trials of what is applied at once: all but the Ingress.
+func (p appPlan) first() []*kube.Trial {
+	return slices.DeleteFunc(slices.Clone(p.trials), func(t *kube.Trial) bool {
+		return kube.RefOf(t.Object).Same(kube.RefOf(p.ingress))
+	})
+}
+
+// replicas is how many pods the app is to have.
+func (p appPlan) replicas() int64 {
+	for _, t := range p.trials {
+		if t.Object.GetKind() == kube.DeploymentKind.Kind {
+			n, _, _ := unstructured.NestedInt64(t.Object.Object, "spec", "replicas")
+			return n
+		}
+	}
+	return 0
+}

@@ -1,0 +1,10 @@
+package faults
+
+import (
+	"os"
+	"testing"
+
+	"github.com/pwdeploy/pwdeploy/test/harness"
+)
+
+func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }

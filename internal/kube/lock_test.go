@@ -108,7 +108,7 @@ func TestWriteOutlastsItsContext(t *testing.T) {
 	client := http.Client{Transport: (&traffic{}).wrap(tripper(func(req *http.Request) (*http.Response, error) {
 		sent++
 		cancel()
-		return &http.Response{StatusCode: 200, Body: http.NoBody, Request: req}, req.Context().Err()
+		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: req}, req.Context().Err()
 	}))}
 	post := func() error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://api.test/api/v1/namespaces", http.NoBody)

@@ -28,20 +28,19 @@ import (
 const someoneElse = harness.SomeoneElse
 
 var (
-	adminClient     = harness.Admin
-	eventually      = harness.Eventually
-	uniqueName      = harness.UniqueName
-	namespace       = harness.Namespace
-	makeNamespace   = harness.MakeNamespace
-	removeNamespace = harness.RemoveNamespace
-	object          = harness.Object
-	create          = harness.Create
-	read            = harness.Read
-	remove          = harness.Remove
-	unhold          = harness.Unhold
-	limitedUser     = harness.LimitedUser
-	kubeconfig      = harness.Kubeconfig
-	startEdge       = harness.StartEdge
+	adminClient   = harness.Admin
+	eventually    = harness.Eventually
+	uniqueName    = harness.UniqueName
+	namespace     = harness.Namespace
+	makeNamespace = harness.MakeNamespace
+	object        = harness.Object
+	create        = harness.Create
+	read          = harness.Read
+	remove        = harness.Remove
+	unhold        = harness.Unhold
+	limitedUser   = harness.LimitedUser
+	kubeconfig    = harness.Kubeconfig
+	startEdge     = harness.StartEdge
 )
 
 // connect gives pwdeploy's client as the administrator.

@@ -73,6 +73,9 @@ e2e: ## The product on a real cluster: the lab, or PWDEPLOY_E2E_CONTEXT=name
 faults: ## What goes wrong in the field, provoked: how soon it is named, as a table (the lab's part if it is up)
 	@hack/faults $(ARGS)
 
+chaos: ## Kill pwdeploy at its requests: the matrix of what it survives (ARGS='-full', '-kinds drop,500')
+	@hack/chaos $(ARGS)
+
 bench: ## Time, requests and memory of pwdeploy beside the script it replaces, on the lab
 	@test/bench/run $(ARGS)
 
@@ -94,4 +97,4 @@ lab-down: ## Take it down, leaving nothing behind
 lab-status: ## Show what of it runs
 	@$(LAB) status
 
-.PHONY: help demo deploy run pwdeploy build clean test e2e faults bench lint tidy lab-up lab-down lab-status
+.PHONY: help demo deploy run pwdeploy build clean test e2e faults chaos bench lint tidy lab-up lab-down lab-status

@@ -13,6 +13,7 @@ import (
 type RefusedError struct {
 	Foreign   []*kube.ForeignError `json:"foreign,omitempty"`
 	Invalid   []InvalidObject      `json:"invalid,omitempty"`
+	Immutable []InvalidObject      `json:"immutable,omitempty"` // made anew they would be taken
 	Conflicts []kube.Conflict      `json:"conflicts,omitempty"`
 
 	// Autoscaled says that the number of pods is among the conflicts, and that an autoscaler or somebody who
@@ -20,7 +21,7 @@ type RefusedError struct {
 	Autoscaled bool `json:"autoscaled,omitempty"`
 }
 
-// InvalidObject is an object that the API server does not take, neither as a change nor made anew.
+// InvalidObject is an object that the API server does not take as it should be.
 type InvalidObject struct {
 	Object   string              `json:"object"`
 	Problems []kube.FieldProblem `json:"problems"`
@@ -33,6 +34,9 @@ func (e *RefusedError) Error() string {
 	}
 	for _, o := range e.Invalid {
 		parts = append(parts, o.Object+" is not valid:"+problems(o.Problems))
+	}
+	for _, o := range e.Immutable {
+		parts = append(parts, o.Object+" can't be changed in place:"+problems(o.Problems))
 	}
 	if len(e.Conflicts) > 0 {
 		parts = append(parts, (&kube.ConflictError{Conflicts: e.Conflicts}).Error())
@@ -64,6 +68,9 @@ func (e *RefusedError) Hint() string {
 	if len(e.Invalid) > 0 {
 		parts = append(parts, "the cluster takes it in no way: this version of Kubernetes, or a policy of the cluster's, does not allow it")
 	}
+	if len(e.Immutable) > 0 {
+		parts = append(parts, "undo that change, or delete the object with kubectl and run pwdeploy up again: what it serves is away until then, volumes stay")
+	}
 	if e.Autoscaled {
 		parts = append(parts, "--keep-replicas leaves the number of pods to whoever scales them")
 	}
@@ -75,7 +82,7 @@ func (e *RefusedError) Hint() string {
 
 // Ask is the question that a person can answer with yes to go on, or empty if none can.
 func (e *RefusedError) Ask() string {
-	if len(e.Foreign)+len(e.Invalid) > 0 {
+	if len(e.Foreign)+len(e.Invalid)+len(e.Immutable) > 0 {
 		return ""
 	}
 	if n := len(e.Conflicts); n > 0 {
@@ -94,5 +101,5 @@ func counted(n int, one, more string) string {
 
 // empty reports whether nothing is in the way.
 func (e *RefusedError) empty() bool {
-	return len(e.Foreign)+len(e.Invalid)+len(e.Conflicts) == 0
+	return len(e.Foreign)+len(e.Invalid)+len(e.Immutable)+len(e.Conflicts) == 0
 }

@@ -50,6 +50,9 @@ func (e *RefusedError) add(t *kube.Trial, o UpOptions) {
 	if len(t.Invalid) > 0 {
 		e.Invalid = append(e.Invalid, InvalidObject{kube.RefOf(t.Object).String(), t.Invalid})
 	}
+	if len(t.Immutable) > 0 {
+		e.Immutable = append(e.Immutable, InvalidObject{kube.RefOf(t.Object).String(), t.Immutable})
+	}
 	t.TakeOver = len(t.Conflicts) > 0 && o.mayTakeOver(t.Conflicts)
 	if !t.TakeOver {
 		e.Conflicts = append(e.Conflicts, t.Conflicts...)

@@ -12,13 +12,14 @@ import (
 	"github.com/pwdeploy/pwdeploy/test/chaos/proxy"
 )
 
-// What make chaos may ask for. Without any of it, a sample is taken that suits every change.
+// What make chaos may ask for. go test ./... asks for nothing, and gets nothing.
 var (
-	full  = flag.Bool("full", false, "every request of every command")
-	every = flag.Int("every", 0, "every so many requests of every command")
-	shard = flag.String("shard", "1/1", "`i/N`: the i-th of N parts of it")
-	kinds = flag.String("kinds", "", "what happens to requests, separated by commas; kill is both ways to kill (default: all for a sample, else kill)")
-	only  = flag.String("controller", "", "foreign or own: only lives with that ingress controller")
+	sample = flag.Bool("sample", false, "a few requests of every command, spread over them")
+	full   = flag.Bool("full", false, "every request of every command")
+	every  = flag.Int("every", 0, "every so many requests of every command")
+	shard  = flag.String("shard", "1/1", "`i/N`: the i-th of N parts of it")
+	kinds  = flag.String("kinds", "", "what happens to requests, separated by commas; kill is both ways to kill (default: all for a sample, else kill)")
+	only   = flag.String("controller", "", "foreign or own: only lives with that ingress controller")
 )
 
 // How many lives a sample has. Each has a fault in every stage.
@@ -54,6 +55,9 @@ func chosenKinds(t *testing.T) []proxy.Kind {
 }
 
 func sampled() bool { return !*full && *every == 0 }
+
+// asked reports whether this run of the tests is for the matrix at all.
+func asked() bool { return *sample || *full || *every > 0 }
 
 // fault is what happens in one stage of a life. Its zero value is nothing.
 type fault struct {

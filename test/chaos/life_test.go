@@ -23,7 +23,7 @@ import (
 type stage struct {
 	name    string
 	args    []string
-	changed bool // with other values for the charts
+	changed bool // with other values for Redis' chart
 }
 
 // stages are a life, from nothing to nothing.
@@ -59,10 +59,8 @@ func newLife(t *testing.T, own bool) *life {
 	if l.proxy, err = proxy.Start(t.Context(), harness.Admin(t).Config); err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{"redis.yaml": "replica: {replicaCount: 2}\n", "ingress.yaml": "controller: {replicaCount: 2}\n"} {
-		if err := os.WriteFile(filepath.Join(l.dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.WriteFile(l.values(), []byte("replica: {replicaCount: 2}\n"), 0o600); err != nil {
+		t.Fatal(err)
 	}
 	if own {
 		l.edge = harness.StartEdge(t, l.site.Ingress)
@@ -85,11 +83,14 @@ func (l *life) cleanUp(t *testing.T) {
 	}
 }
 
+// values is a file with a changed value for Redis' chart, so that Helm upgrades too.
+func (l *life) values() string { return filepath.Join(l.dir, "redis.yaml") }
+
 func (l *life) namespaces() []string {
 	return slices.DeleteFunc([]string{l.site.App, l.site.Redis, l.site.Ingress, l.site.Controller}, func(n string) bool { return n == "" })
 }
 
-// run carries a stage's command out once.
+// run is what a command did.
 type run struct {
 	code     int // of the exit; -1: it was killed
 	out      string
@@ -112,7 +113,7 @@ func (l *life) run(t *testing.T, s stage, session proxy.Session) run {
 	kubeconfig := filepath.Join(l.dir, "kubeconfig")
 	l.site.Env = []string{"KUBECONFIG=" + kubeconfig}
 	if s.changed {
-		l.site.Env = append(l.site.Env, "PWDEPLOY_REDIS_CHART_VALUES="+filepath.Join(l.dir, "redis.yaml"), "PWDEPLOY_INGRESS_CHART_VALUES="+filepath.Join(l.dir, "ingress.yaml"))
+		l.site.Env = append(l.site.Env, "PWDEPLOY_REDIS_CHART_VALUES="+l.values())
 	}
 	cmd, err := l.site.Command(ctx, s.args...)
 	if err != nil {
@@ -156,7 +157,7 @@ func (l *life) watchPassword(t *testing.T, s stage) {
 	case !apierrors.IsNotFound(err):
 		t.Fatal(err)
 	}
-	if l.password != "" && now != l.password && (!s.deletesData() || now != "") {
+	if l.password != "" && now != l.password && (now != "" || !s.deletesData()) {
 		t.Errorf("%s: Redis' password was changed or lost", s.name)
 	}
 	if l.password == "" {

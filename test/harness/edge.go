@@ -18,6 +18,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -231,7 +232,7 @@ func (e *Edge) followWebhooks(ctx context.Context) error {
 			return err
 		}
 		patch := fmt.Appendf(nil, `[{"op": "replace", "path": "/webhooks/0/clientConfig", "value": %s}]`, config)
-		if _, err := webhooks.Patch(ctx, webhook.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: "kube-webhook-certgen"}); err != nil {
+		if _, err := webhooks.Patch(ctx, webhook.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: "kube-webhook-certgen"}); err != nil && !apierrors.IsNotFound(err) { // taken away meanwhile
 			return err
 		}
 	}

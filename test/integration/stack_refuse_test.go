@@ -88,9 +88,9 @@ func TestRefused(t *testing.T) {
 		"a foreign release redis": {prepare: inRedis(helmRecord("deployed", "")), code: 1, message: "release {redis}/redis was not installed by pwdeploy", hint: "helm -n {redis} status redis"},
 		"a release of another deployment": {prepare: inRedis(helmRecord("deployed", "pwdeploy/instance: other")), code: 1,
 			message: "belongs to another deployment, other", hint: "redis.namespace"},
-		"an operation on the release that did not end": {code: 1, message: "has been pending-upgrade since", hint: "helm -n {redis} rollback redis",
+		"a release that is being taken away": {code: 1, message: "has been uninstalling since", hint: "pwdeploy down, then pwdeploy up",
 			prepare: func(t *testing.T, s *site) {
-				inRedis(helmRecord("pending-upgrade", "pwdeploy/instance: "+s.App))(t, s)
+				inRedis(helmRecord("uninstalling", "pwdeploy/instance: "+s.App))(t, s)
 			}},
 		"volumes without their password": {code: 1, message: "PersistentVolumeClaim {redis}/redis-data-redis-master-0", hint: "kubectl -n {redis} delete pvc",
 			prepare: inRedis(`{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: redis-data-redis-master-0, labels: {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/user"
 	"slices"
 	"time"
 
@@ -107,16 +106,7 @@ func sameRecord(a, b *kube.Inventory) bool {
 }
 
 // whoAmI is how other runs and people see this one.
-func whoAmI() string {
-	name, host := "unknown", "unknown"
-	if u, err := user.Current(); err == nil {
-		name = u.Username
-	}
-	if h, err := os.Hostname(); err == nil {
-		host = h
-	}
-	return fmt.Sprintf("%s@%s pid %d", name, host, os.Getpid())
-}
+func whoAmI() string { return fmt.Sprintf("%s pid %d", whoRuns(), os.Getpid()) }
 
 // appNamespace is the app's among the planned ones.
 func (p *plan) appNamespace() namespacePlan {

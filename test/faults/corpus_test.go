@@ -3,6 +3,7 @@ package faults
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -22,7 +23,8 @@ const giveUp = 3 * time.Minute
 const stageVariable = "PWDEPLOY_FAULTS_STAGE"
 
 // TestCorpus runs all scenes of the stage: those of the control plane side by side, the others one after the other. A
-// scene whose diagnosis is right and late is run once more when nothing else runs: a machine under load is no defect.
+// scene that went wrong or was late beside the others is run once more when nothing else runs, and that counts: a
+// machine under load is no defect.
 func TestCorpus(t *testing.T) {
 	here := stage(os.Getenv(stageVariable))
 	if here == "" {
@@ -43,38 +45,42 @@ func TestCorpus(t *testing.T) {
 			beside = append(beside, s)
 		}
 	}
-	var late lateScenes
+	var again againScenes
 	t.Run("side by side", func(t *testing.T) {
 		for _, s := range beside {
 			t.Run(s.name, func(t *testing.T) {
 				t.Parallel()
 				got := play(t, s)
-				if got.late() && !t.Failed() {
-					late.add(s)
+				if wrong := got.wrong(); len(wrong) > 0 {
+					t.Logf("to be run again: %s\npwdeploy said:\n%s", strings.Join(wrong, "\n"), got.text)
+					again.add(s)
 					return
 				}
 				r.add(s, got, t.Failed())
 			})
 		}
 	})
-	for _, s := range append(alone, late.scenes...) {
+	for _, s := range append(alone, again.scenes...) {
 		t.Run(s.name, func(t *testing.T) {
 			got := play(t, s)
-			if got.late() {
-				t.Errorf("named %s after the cluster showed it, not within %s\n%s", got.named, soon, got.text)
+			for _, w := range got.wrong() {
+				t.Error(w)
+			}
+			if t.Failed() {
+				t.Logf("pwdeploy said:\n%s", got.text)
 			}
 			r.add(s, got, t.Failed())
 		})
 	}
 }
 
-// lateScenes get a second chance.
-type lateScenes struct {
+// againScenes get a second chance.
+type againScenes struct {
 	mu     sync.Mutex
 	scenes []scene
 }
 
-func (l *lateScenes) add(s scene) {
+func (l *againScenes) add(s scene) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.scenes = append(l.scenes, s)
@@ -86,11 +92,22 @@ type diagnosis struct {
 	text  string        // stderr
 	named time.Duration // from the moment that the cluster showed the cause
 	never bool          // it was not named
+	lacks []string      // what it should have said, and what it should not have
 }
 
-func (d diagnosis) late() bool { return !d.never && d.named > soon }
+// wrong tells what is the matter with a diagnosis.
+func (d diagnosis) wrong() []string {
+	out := d.lacks
+	switch {
+	case d.never:
+		out = append(out, "the cause is not named")
+	case d.named > soon:
+		out = append(out, fmt.Sprintf("named %s after the cluster showed it, not within %s", d.named, soon))
+	}
+	return out
+}
 
-// play carries a scene out and checks the diagnosis, its time apart.
+// play carries a scene out and checks the diagnosis.
 func play(t *testing.T, s scene) diagnosis {
 	t.Helper()
 	site := harness.NewSite(t)
@@ -102,7 +119,7 @@ func play(t *testing.T, s scene) diagnosis {
 	}
 	names := strings.NewReplacer("{app}", site.App, "{redis}", site.Redis, "{ingress}", site.Ingress, "{host}", site.Host, "{class}", site.Class)
 	got := run(t, s, site, names)
-	check(t, got, s.want, names)
+	got.lacks = lacks(got, s.want, names)
 	if s.after != nil {
 		s.after(t, site)
 	}
@@ -172,35 +189,30 @@ func (l *listener) result() (text string, heard time.Time) {
 	return l.text.String(), l.heard
 }
 
-// check compares the diagnosis with what is wanted. What is said at the end counts: the evidence, what to do, and the
+// lacks compares the diagnosis with what is wanted. What is said at the end counts: the evidence, what to do, and the
 // state of the cluster.
-func check(t *testing.T, got diagnosis, want want, names *strings.Replacer) {
-	t.Helper()
+func lacks(got diagnosis, want want, names *strings.Replacer) []string {
+	var out []string
 	if got.code != want.code {
-		t.Errorf("exit code %d, want %d", got.code, want.code)
-	}
-	if got.never {
-		t.Error("the cause is not named")
+		out = append(out, fmt.Sprintf("exit code %d, want %d", got.code, want.code))
 	}
 	end := got.text
 	if want.code != 0 && want.code != 3 { // status has its result on stdout
 		_, after, found := strings.Cut(got.text, "Error:")
 		if !found {
-			t.Error("no error is told")
+			out = append(out, "no error is told")
 		}
 		end = after
 	}
 	for _, words := range append([]string{want.object, want.reason, want.hint, want.state}, want.says...) {
 		if words = names.Replace(words); !strings.Contains(end, words) {
-			t.Errorf("the end does not say %q", words)
+			out = append(out, fmt.Sprintf("the end does not say %q", words))
 		}
 	}
 	for _, inside := range []string{"goroutine", "klog", "panic:"} {
 		if strings.Contains(got.text, inside) {
-			t.Errorf("something of the inside: %q", inside)
+			out = append(out, fmt.Sprintf("something of the inside: %q", inside))
 		}
 	}
-	if t.Failed() {
-		t.Logf("pwdeploy said:\n%s", got.text)
-	}
+	return out
 }

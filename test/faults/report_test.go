@@ -26,7 +26,7 @@ func (r *report) add(s scene, got diagnosis, failed bool) {
 	switch {
 	case got.never:
 		verdict = "NOT NAMED"
-	case got.late():
+	case got.named > soon:
 		verdict = "LATE"
 	case failed:
 		verdict = "WRONG"

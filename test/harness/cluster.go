@@ -64,12 +64,16 @@ func Admin(t *testing.T) *Cluster {
 	return c
 }
 
+// patience is how long the tests wait for what the cluster does by itself: the garbage collector, for one, looks for
+// new kinds before it deletes, which takes it half a minute at times.
+const patience = 2 * time.Minute
+
 // Eventually asks until the answer is yes.
 func Eventually(t *testing.T, what string, ask func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ask(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !ask(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 s: %s", what)
+			t.Fatalf("not within %s: %s", patience, what)
 		}
 	}
 }

@@ -42,7 +42,7 @@ func TestDeleteOwned(t *testing.T) {
 			t.Errorf("got %+v, want %s", changes[i], want)
 		}
 	}
-	if err := client.WaitGone(within(t, 10*time.Second), refs[:1], nil); err != nil {
+	if err := client.WaitGone(within(t, 2*time.Minute), refs[:1], nil); err != nil {
 		t.Error(err)
 	}
 	got := differences(before, takeSnapshot(t, ns))
@@ -112,7 +112,7 @@ func TestWaitGone(t *testing.T) {
 	told := make(chan string, 10)
 	done := make(chan error, 1)
 	go func() {
-		done <- client.WaitGone(within(t, 20*time.Second), []kube.Ref{ref}, func(_ kube.Ref, message string) { told <- message })
+		done <- client.WaitGone(within(t, 2*time.Minute), []kube.Ref{ref}, func(_ kube.Ref, message string) { told <- message })
 	}()
 	if message := <-told; !strings.Contains(message, finalizer) {
 		t.Errorf("the progress is %q", message)

@@ -71,7 +71,7 @@ func TestWait(t *testing.T) {
 	var seen []string
 	done := make(chan error, 1)
 	go func() {
-		done <- client.Wait(within(t, 30*time.Second), []kube.Ref{ref, service}, func(states []kube.Readiness) {
+		done <- client.Wait(within(t, 2*time.Minute), []kube.Ref{ref, service}, func(states []kube.Readiness) {
 			mu.Lock()
 			defer mu.Unlock()
 			seen = append(seen, fmt.Sprint(states))
@@ -259,7 +259,7 @@ func TestWaitMissing(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- client.Wait(within(t, 30*time.Second), []kube.Ref{kube.RefOf(o)}, nil) }()
+	go func() { done <- client.Wait(within(t, 2*time.Minute), []kube.Ref{kube.RefOf(o)}, nil) }()
 	time.Sleep(300 * time.Millisecond)
 	apply(t, client, o)
 	if err := <-done; err != nil {
@@ -278,7 +278,7 @@ func TestWaitWatchCut(t *testing.T) {
 	done := make(chan error, 1)
 	told := make(chan struct{}, 100)
 	go func() {
-		done <- client.Wait(within(t, 30*time.Second), []kube.Ref{ref}, func([]kube.Readiness) { told <- struct{}{} })
+		done <- client.Wait(within(t, 2*time.Minute), []kube.Ref{ref}, func([]kube.Readiness) { told <- struct{}{} })
 	}()
 	<-told
 	before := traffic.count()
@@ -336,7 +336,7 @@ func TestAssess(t *testing.T) {
 		apply(t, client, owned(t, ns, configMap("settings", "key", "value"))),
 		kube.RefOf(deployment(t, ns, "gone", "", "")),
 	}
-	if err := client.Wait(within(t, 30*time.Second), refs[:1], nil); err != nil {
+	if err := client.Wait(within(t, 2*time.Minute), refs[:1], nil); err != nil {
 		t.Fatal(err)
 	}
 	var states []kube.Readiness

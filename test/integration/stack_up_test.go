@@ -400,7 +400,7 @@ func TestUpInterrupted(t *testing.T) {
 func TestUpWebhookSilent(t *testing.T) {
 	s := newSite(t)
 	s.cleanUp(t)
-	r := s.Pwdeploy(t.Context(), "up", "--timeout", "12s")
+	r := s.Pwdeploy(t.Context(), "up", "--timeout", "30s")
 	requireRefused(t, r, 1, "validate.nginx.ingress.kubernetes.io", "kubectl get validatingwebhookconfigurations")
 	if read(t, kube.Ref{GroupVersionKind: kube.IngressKind, Namespace: s.App, Name: "pw-crud"}) != nil {
 		t.Error("the Ingress is there")
@@ -415,7 +415,7 @@ func TestUpNotServed(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.ForeignController(t).Close()
-	r := s.Pwdeploy(t.Context(), "up", "--timeout", "10s")
+	r := s.Pwdeploy(t.Context(), "up", "--timeout", "40s")
 	requireRefused(t, r, 1, "endpoint: http://"+s.Host+"/pw is not served", "pwdeploy status")
 	if r := s.Pwdeploy(t.Context(), "status"); r.Code != 3 || !strings.Contains(r.Out, "not served") {
 		t.Errorf("status: exit code %d\n%s%s", r.Code, r.Out, r.Errors)
@@ -432,7 +432,7 @@ func TestUpQuota(t *testing.T) {
 	begin := time.Now()
 	r := s.Pwdeploy(t.Context(), "up")
 	requireRefused(t, r, 1, "exceeded quota: none", "quota")
-	if took := time.Since(begin); took > 40*time.Second {
+	if took := time.Since(begin); took > time.Minute {
 		t.Errorf("it took %s", took)
 	}
 }

@@ -254,15 +254,17 @@ func (e *Engine) planReleaseBack(ctx context.Context, p *plan, r kube.RevisionRe
 		Chart: &helm.Chart{Name: r.Chart, Version: r.Version, Digest: r.ChartDigest},
 	}
 	made, err := e.helm.PlanRollback(ctx, spec, r.Digest)
+	var mends []string
 	if err == nil && made.Action == helm.ActionNone {
-		if spec.Force, err = e.objectsMissing(ctx, spec); err == nil && spec.Force {
+		mends, err = e.findMends(ctx, spec)
+		if spec.Force = len(mends) > 0; err == nil && spec.Force {
 			made, err = e.helm.PlanRollback(ctx, spec, r.Digest)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	rp := releasePlan{spec: spec, Plan: made}
+	rp := releasePlan{spec: spec, Plan: made, mends: mends}
 	if r.Name == ingressRelease {
 		p.ingress = &rp
 	} else {

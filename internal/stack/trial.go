@@ -75,7 +75,7 @@ func (o UpOptions) mayTakeOver(conflicts []kube.Conflict) bool {
 // autoscaled reports whether the number of pods is in dispute with an autoscaler, or with somebody who scales
 // by hand. The list of autoscalers may be forbidden: then only the field's owner tells.
 func (e *Engine) autoscaled(ctx context.Context, conflicts []kube.Conflict) bool {
-	i := slices.IndexFunc(conflicts, func(c kube.Conflict) bool { return c.Field == ".spec.replicas" })
+	i := slices.IndexFunc(conflicts, func(c kube.Conflict) bool { return c.Field == replicasField })
 	if i < 0 {
 		return false
 	}

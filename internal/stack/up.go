@@ -28,7 +28,7 @@ type UpResult struct {
 // ComponentChange is what up did to a component.
 type ComponentChange struct {
 	Name    Component `json:"name"`
-	Action  string    `json:"action"`  // installed, upgraded, rolled back, unchanged, reused, applied
+	Action  string    `json:"action"`  // installed, upgraded, mended, rolled back, unchanged, reused, applied
 	Version string    `json:"version"` // of the chart, or the image
 }
 
@@ -221,6 +221,9 @@ func (r *run) refs() []kube.Ref {
 
 func (r *run) describe(record *kube.Inventory) {
 	record.Settings = map[string]string{settingHost: r.cfg.Host, settingImage: r.cfg.Image, settingProfile: r.target.Profile}
+	if r.cfg.KeepReplicas {
+		record.Settings[settingKeepReplicas] = "true"
+	}
 	record.IngressClass = r.plan.controller.class
 	record.Releases = []kube.InventoryChart{releaseRecord(r.plan.redis)}
 	if r.plan.ingress != nil {
@@ -315,10 +318,22 @@ var (
 	pastTense = map[helm.Action]string{helm.ActionNone: "unchanged", helm.ActionInstall: "installed", helm.ActionUpgrade: "upgraded", helm.ActionRollback: "rolled back"}
 )
 
+func (rp releasePlan) pastTense() string {
+	if len(rp.mends) > 0 {
+		return "mended"
+	}
+	return pastTense[rp.Action]
+}
+
 // upRelease installs or upgrades a release and waits until its objects are ready.
 func (r *run) upRelease(ctx, waitCtx context.Context, c Component, rp releasePlan) error {
 	if rp.Action != helm.ActionNone {
-		r.events.progress(c, fmt.Sprintf("%s chart %s %s", underWay[rp.Action], rp.spec.Chart.Name, rp.spec.Chart.Version))
+		for _, mend := range rp.mends {
+			r.events.progress(c, "mending: "+mend)
+		}
+		if len(rp.mends) == 0 {
+			r.events.progress(c, fmt.Sprintf("%s chart %s %s", underWay[rp.Action], rp.spec.Chart.Name, rp.spec.Chart.Version))
+		}
 		r.changed()
 		if err := r.applyRelease(ctx, c, rp); err != nil {
 			return err
@@ -331,8 +346,8 @@ func (r *run) upRelease(ctx, waitCtx context.Context, c Component, rp releasePla
 	if err := r.wait(ctx, waitCtx, c, kube.RefsOf(objs)); err != nil {
 		return err
 	}
-	r.note(c, pastTense[rp.Action], rp.spec.Chart.Version)
-	r.events.done(c, fmt.Sprintf("ready, chart %s %s %s", rp.spec.Chart.Name, rp.spec.Chart.Version, pastTense[rp.Action]))
+	r.note(c, rp.pastTense(), rp.spec.Chart.Version)
+	r.events.done(c, fmt.Sprintf("ready, chart %s %s %s", rp.spec.Chart.Name, rp.spec.Chart.Version, rp.pastTense()))
 	return nil
 }
 

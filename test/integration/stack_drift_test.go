@@ -1,0 +1,130 @@
+package integration
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/pwdeploy/pwdeploy/internal/kube"
+	"github.com/pwdeploy/pwdeploy/internal/stack"
+)
+
+var disruptionBudgetKind = schema.GroupVersionKind{Group: "policy", Version: "v1", Kind: "PodDisruptionBudget"}
+
+// status reads the deployment's state.
+func (s *site) status(t *testing.T, code int) stack.StatusResult {
+	t.Helper()
+	r := s.Pwdeploy(t.Context(), "status", "-o", "json")
+	var out stack.StatusResult
+	if err := json.Unmarshal([]byte(r.Out), &out); err != nil || r.Code != code {
+		t.Fatalf("exit code %d, want %d, %v\n%s\n%s%s", r.Code, code, err, strings.Join(changes(out), "\n"), r.Out, r.Errors)
+	}
+	return out
+}
+
+// changes are what status tells of changed and deleted objects, without the time.
+func changes(r stack.StatusResult) []string {
+	var out []string
+	for _, c := range r.Components {
+		for _, o := range c.Objects {
+			if o.Missing {
+				out = append(out, o.Kind+" "+o.Name+" is missing")
+			}
+			for _, d := range o.Drift {
+				change, _, _ := strings.Cut(d.Change(), " on 2")
+				out = append(out, o.Kind+" "+o.Name+" "+change)
+			}
+		}
+	}
+	return out
+}
+
+func requireChanges(t *testing.T, r stack.StatusResult, want ...string) {
+	t.Helper()
+	got := changes(r)
+	for _, w := range want {
+		if !slices.Contains(got, w) {
+			t.Errorf("not told: %s", w)
+		}
+	}
+	if len(got) != len(want) || r.Drifted != (len(got) > 0) {
+		t.Errorf("drifted: %v\n%s", r.Drifted, strings.Join(got, "\n"))
+	}
+}
+
+// TestDrift: what somebody changed or deleted, of the app and of both charts, is told by status, to those too who may
+// only read, and mended by up. What nobody changed is no drift.
+func TestDrift(t *testing.T) {
+	s := newSite(t)
+	s.cleanUp(t)
+	startEdge(t, s.Ingress)
+	s.up(t)
+	requireChanges(t, s.status(t, 0))
+
+	controller := kube.Ref{GroupVersionKind: kube.DeploymentKind, Namespace: s.Ingress, Name: "ingress-nginx-controller"}
+	replicas := kube.Ref{GroupVersionKind: kube.StatefulSetKind, Namespace: s.Redis, Name: "redis-replicas"}
+	service := kube.Ref{GroupVersionKind: kube.ServiceKind, Namespace: s.Redis, Name: "redis-master"}
+	scripts := kube.Ref{GroupVersionKind: kube.ConfigMapKind, Namespace: s.Redis, Name: "redis-health"}
+	merge(t, replicas, "kubectl-edit", `{"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 31}}}}`)
+	merge(t, service, "kubectl-edit", `{"metadata": {"labels": {"app.kubernetes.io/name": null, "theirs": "yes"}}}`)
+	merge(t, controller, "console", `{"spec": {"revisionHistoryLimit": 3, "minReadySeconds": 1}}`)
+	remove(t, scripts)
+	remove(t, kube.Ref{GroupVersionKind: disruptionBudgetKind, Namespace: s.Redis, Name: "redis-master"})
+	scale(t, s.deployment(), 1)
+	merge(t, s.service(), "console", `{"spec": {"type": "NodePort"}}`)
+	merge(t, kube.Ref{GroupVersionKind: kube.SecretKind, Namespace: s.App, Name: "pw-crud-redis"}, someoneElse, `{"data": {"redis-password": "dGhlaXJz"}}`)
+
+	want := []string{
+		"StatefulSet redis-replicas .spec.template.spec.terminationGracePeriodSeconds is 31 instead of 30, set by kubectl-edit",
+		"Service redis-master .metadata.labels.app.kubernetes.io/name was removed, it was redis",
+		"ConfigMap redis-health is missing",
+		"PodDisruptionBudget redis-master is missing",
+		"Deployment ingress-nginx-controller .spec.revisionHistoryLimit is 3 instead of 10, set by console",
+		"Deployment pw-crud .spec.replicas is 1 instead of 2, set by autoscaler (scale)",
+		"Service pw-crud .spec.type is NodePort instead of ClusterIP, set by console",
+		"Secret pw-crud-redis .data.redis-password has another value, set by " + someoneElse,
+	}
+	before := s.snapshot(t)
+	requireChanges(t, s.status(t, 3), want...)
+	reader := *s
+	reader.Env = slices.Clone(s.Env)
+	readOnly(t, &reader)
+	requireChanges(t, reader.status(t, 3), want...)
+	if r := s.Pwdeploy(t.Context(), "status"); r.Code != 3 || strings.Contains(r.Out, "dGhlaXJz") {
+		t.Errorf("exit code %d\n%s", r.Code, r.Out)
+	}
+	requireUntouched(t, before, s.snapshot(t))
+
+	requireRefused(t, s.Pwdeploy(t.Context(), "up"), 1, "3 fields were set by somebody else", "--take-over")
+	r := s.Pwdeploy(t.Context(), "up", "--take-over")
+	for _, line := range []string{
+		"redis          mending: ConfigMap " + s.Redis + "/redis-health was deleted\n",
+		"ingress-nginx  mending: Deployment " + s.Ingress + "/ingress-nginx-controller: .spec.revisionHistoryLimit is 3 instead of 10, set by console",
+		" mended (",
+	} {
+		if !strings.Contains(r.Errors, line) {
+			t.Errorf("exit code %d, not told: %s\n%s", r.Code, line, r.Errors)
+		}
+	}
+	requireChanges(t, s.status(t, 0))
+	if l := read(t, service).GetLabels(); l["theirs"] != "yes" {
+		t.Errorf("a label that is no matter of ours is gone: %v", l)
+	}
+	if again := s.up(t); again.Changed {
+		t.Errorf("the next up: %s", actions(again))
+	}
+}
+
+// TestDriftKeepReplicas: the number of pods that an autoscaler has set is no drift for those who leave it to one, also
+// where status does not get the flag; and what one does to the pods of a chart is left alone.
+func TestDriftKeepReplicas(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.ForeignController(t)
+	s.up(t, "--keep-replicas")
+	scale(t, s.deployment(), 1)
+	requireChanges(t, s.status(t, 0))
+}

@@ -70,7 +70,7 @@ func TestDrift(t *testing.T) {
 	scripts := kube.Ref{GroupVersionKind: kube.ConfigMapKind, Namespace: s.Redis, Name: "redis-health"}
 	merge(t, replicas, "kubectl-edit", `{"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 31}}}}`)
 	merge(t, service, "kubectl-edit", `{"metadata": {"labels": {"app.kubernetes.io/name": null, "theirs": "yes"}}}`)
-	merge(t, controller, "console", `{"spec": {"revisionHistoryLimit": 3, "minReadySeconds": 1}}`)
+	merge(t, controller, "console", `{"spec": {"revisionHistoryLimit": 3, "progressDeadlineSeconds": 700}}`)
 	remove(t, scripts)
 	remove(t, kube.Ref{GroupVersionKind: disruptionBudgetKind, Namespace: s.Redis, Name: "redis-master"})
 	scale(t, s.deployment(), 1)
@@ -127,4 +127,24 @@ func TestDriftKeepReplicas(t *testing.T) {
 	s.up(t, "--keep-replicas")
 	scale(t, s.deployment(), 1)
 	requireChanges(t, s.status(t, 0))
+}
+
+// The most requests that status may send, with somebody else's controller: what was measured, and a little room. What
+// was deployed costs two of them, the changes none: the objects are read anyway.
+const budgetStatus = 38
+
+// TestStatusRequests: status stays quick.
+func TestStatusRequests(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.ForeignController(t)
+	s.up(t)
+	var traffic requests
+	if r, err := s.engine(t, &traffic).Status(t.Context()); err != nil || !r.Healthy || r.Drifted {
+		t.Errorf("got %+v, %v", r, err)
+	}
+	t.Logf("%d requests (budget %d)", traffic.count(), budgetStatus)
+	if traffic.count() > budgetStatus || len(traffic.writes()) > 0 {
+		t.Errorf("over the budget, or it writes:\n%s", strings.Join(traffic.all(), "\n"))
+	}
 }

@@ -251,7 +251,7 @@ func (e *Engine) checkPlan(ctx context.Context, p *plan, o UpOptions) error {
 	if err := errors.Join(e.kube.CheckAccess(ctx, wanted), e.preflight(ctx, p)); err != nil {
 		return err
 	}
-	if err := e.tryApp(ctx, p, o); err != nil {
+	if err := e.try(ctx, p, o); err != nil {
 		return err
 	}
 	return e.checkNewHost(ctx, p)

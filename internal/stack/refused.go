@@ -8,7 +8,7 @@ import (
 	"github.com/pwdeploy/pwdeploy/internal/kube"
 )
 
-// RefusedError says what of the app is not applied as things are. It holds all that is in the way, so that
+// RefusedError says what of the app and the releases is not applied as things are. It holds all that is in the way, so that
 // nobody has to run up once more to learn of the next. Nothing was changed.
 type RefusedError struct {
 	Foreign   []*kube.ForeignError `json:"foreign,omitempty"`

@@ -4,8 +4,10 @@ import (
 	"context"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/pwdeploy/pwdeploy/internal/helm"
 	"github.com/pwdeploy/pwdeploy/internal/kube"
 	"github.com/pwdeploy/pwdeploy/manifests"
 )
@@ -19,20 +21,28 @@ func (e *Engine) terms() kube.Terms {
 	return t
 }
 
-// tryApp asks the cluster what applying the app would do, and refuses what must not be done unasked.
-func (e *Engine) tryApp(ctx context.Context, p *plan, o UpOptions) error {
-	trials, err := e.kube.TryAll(ctx, append(p.app.all(), e.appPassword(p.password)), e.terms())
-	if err != nil {
+// try asks the cluster what carrying the plan out would do, and refuses what must not be done unasked.
+func (e *Engine) try(ctx context.Context, p *plan, o UpOptions) error {
+	var ofReleases []*kube.Trial
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		p.app.trials, err = e.kube.TryAll(groupCtx, append(p.app.all(), e.appPassword(p.password)), e.terms())
+		return err
+	})
+	group.Go(func() (err error) {
+		ofReleases, err = e.tryReleases(groupCtx, p)
+		return err
+	})
+	if err := group.Wait(); err != nil {
 		return err
 	}
-	p.app.trials = trials
 	refused := &RefusedError{}
 	for _, ns := range p.namespaces {
 		if ns.ours {
 			refused.add(ns.trial, o)
 		}
 	}
-	for _, t := range trials {
+	for _, t := range append(ofReleases, p.app.trials...) {
 		refused.add(t, o)
 	}
 	if refused.empty() {
@@ -40,6 +50,32 @@ func (e *Engine) tryApp(ctx context.Context, p *plan, o UpOptions) error {
 	}
 	refused.Autoscaled = e.autoscaled(ctx, refused.Conflicts)
 	return refused
+}
+
+// tryReleases gives the trials of the releases' objects that the cluster would not take: Helm would fail half-way.
+func (e *Engine) tryReleases(ctx context.Context, p *plan) ([]*kube.Trial, error) {
+	var out []*kube.Trial
+	for _, rp := range p.releases() {
+		if rp.Action == helm.ActionInstall {
+			continue
+		}
+		objs, err := e.releaseObjects(ctx, rp)
+		if err != nil {
+			return nil, err
+		}
+		refusals, err := e.helm.Rehearse(ctx, rp.spec.Namespace, rp.spec.Name, objs)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range refusals {
+			t, err := e.kube.Refused(ctx, r.Object, r.Err)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, t)
+		}
+	}
+	return out, nil
 }
 
 // add notes what is in the way of one object, unless it was agreed to.

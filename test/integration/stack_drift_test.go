@@ -2,6 +2,8 @@ package integration
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -147,4 +149,28 @@ func TestStatusRequests(t *testing.T) {
 	if traffic.count() > budgetStatus || len(traffic.writes()) > 0 {
 		t.Errorf("over the budget, or it writes:\n%s", strings.Join(traffic.all(), "\n"))
 	}
+}
+
+// redisValues makes pwdeploy use values of its own for Redis.
+func (s *site) redisValues(t *testing.T, text string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "redis.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.Env = []string{"PWDEPLOY_REDIS_CHART_VALUES=" + path}
+}
+
+// TestReleaseImmutable: what Helm could not change of a release is told before anything is touched, with the object
+// and the field.
+func TestReleaseImmutable(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.ForeignController(t)
+	s.up(t)
+	s.redisValues(t, "master: {persistence: {enabled: true}}\n")
+	before := s.snapshot(t)
+	r := s.Pwdeploy(t.Context(), "up")
+	requireRefused(t, r, 1, "StatefulSet "+s.Redis+"/redis-master can't be changed in place:\n         spec.volumeClaimTemplates: field is immutable", "delete the object")
+	requireUntouched(t, before, s.snapshot(t))
 }

@@ -31,6 +31,10 @@ type plan struct {
 type releasePlan struct {
 	spec helm.Spec
 	helm.Plan
+
+	objects []*unstructured.Unstructured // that it will consist of, where a release that is there is changed
+	refused []*kube.Trial                // of those, what the cluster does not take as things are
+
 	mends []string // what was done to objects of a release that is to stay as it is; empty where it is to be changed
 }
 

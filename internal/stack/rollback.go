@@ -20,6 +20,7 @@ import (
 type RollbackOptions struct {
 	Revision    int  // to go back to; 0: the last good one before what is there
 	TakeOver    bool // as UpOptions has it, and so the next
+	Recreate    bool
 	LockTimeout time.Duration
 }
 
@@ -65,7 +66,7 @@ func (e *Engine) PlanRollback(ctx context.Context, o RollbackOptions) (*Rollback
 	if err != nil {
 		return nil, err
 	}
-	d := &Rollback{Target: e.target, To: revisionOf(to), engine: e.at(to), options: UpOptions{TakeOver: o.TakeOver, LockTimeout: o.LockTimeout, back: to}}
+	d := &Rollback{Target: e.target, To: revisionOf(to), engine: e.at(to), options: UpOptions{TakeOver: o.TakeOver, Recreate: o.Recreate, LockTimeout: o.LockTimeout, back: to}}
 	if from := revisionOf(stored[0]); from.Number != to.Number {
 		d.From = &from
 	}

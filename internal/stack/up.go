@@ -71,6 +71,7 @@ func (e *UpError) Unwrap() []error {
 // UpOptions are what one up may do otherwise than the configuration says.
 type UpOptions struct {
 	TakeOver    bool          // set fields that somebody else has set, too
+	Recreate    bool          // delete and make anew what can't be changed in place
 	Agreed      *RefusedError // what a person was shown and agreed to: just that is done
 	LockTimeout time.Duration // how much longer than it takes to see that it is alive another run is waited for
 
@@ -376,7 +377,7 @@ func (r *run) applyRelease(ctx context.Context, c Component, rp releasePlan) err
 			}
 		}()
 	}
-	err := r.changeRelease(ctx, rp)
+	err := r.changeRelease(ctx, c, rp)
 	var hopeless *kube.NotReadyError
 	if errors.As(context.Cause(ctx), &hopeless) {
 		return hopeless
@@ -419,7 +420,10 @@ func (h *hookWatch) explain(err error) error {
 	return &kube.NotReadyError{Objects: []kube.Readiness{seen}}
 }
 
-func (r *run) changeRelease(ctx context.Context, rp releasePlan) error {
+func (r *run) changeRelease(ctx context.Context, c Component, rp releasePlan) error {
+	if err := r.makeWay(ctx, c, rp); err != nil {
+		return err
+	}
 	if rp.Action == helm.ActionRollback {
 		return r.helm.Rollback(ctx, rp.spec, rp.Plan)
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/pwdeploy/pwdeploy/internal/kube"
@@ -161,16 +163,90 @@ func (s *site) redisValues(t *testing.T, text string) {
 	s.Env = []string{"PWDEPLOY_REDIS_CHART_VALUES=" + path}
 }
 
-// TestReleaseImmutable: what Helm could not change of a release is told before anything is touched, with the object
-// and the field.
-func TestReleaseImmutable(t *testing.T) {
+// TestRecreateRelease: what Helm could not change of a release is told before anything is touched, with the object and
+// the field, and made anew by those who say so. Claims stay, and a run that was killed half-way is taken up.
+func TestRecreateRelease(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.ForeignController(t)
 	s.up(t)
+	master := kube.Ref{GroupVersionKind: kube.StatefulSetKind, Namespace: s.Redis, Name: "redis-master"}
+	claim := kube.Ref{GroupVersionKind: kube.PVCKind, Namespace: s.Redis, Name: "redis-data-redis-master-0"}
+	pod := kube.Ref{GroupVersionKind: kube.PodKind, Namespace: s.Redis, Name: "redis-master-0"}
+	refused := func(args ...string) {
+		t.Helper()
+		before := s.snapshot(t)
+		r := s.Pwdeploy(t.Context(), append([]string{"up"}, args...)...)
+		requireRefused(t, r, 1, "StatefulSet "+s.Redis+"/redis-master can't be changed in place:\n         spec.volumeClaimTemplates: field is immutable", "--recreate")
+		requireUntouched(t, before, s.snapshot(t))
+	}
+
 	s.redisValues(t, "master: {persistence: {enabled: true}}\n")
+	refused()
+	refused("--take-over")
+	orphan := metav1.DeletePropagationOrphan // as a run that is killed before Helm works leaves it
+	if err := adminClient(t).AppsV1().StatefulSets(s.Redis).Delete(t.Context(), master.Name, metav1.DeleteOptions{PropagationPolicy: &orphan}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the StatefulSet is gone", func() bool { return read(t, master) == nil })
+	if got, want := actions(s.up(t)), "redis upgraded, ingress-nginx reused, app unchanged"; got != want {
+		t.Errorf("up: %s", got)
+	}
+	made := read(t, claim)
+	if made == nil {
+		t.Fatal("there is no claim")
+	}
+
+	was := read(t, master).GetUID()
+	before := read(t, pod).GetUID()
+	s.Env = nil
+	refused()
+	if got, want := actions(s.up(t, "--recreate")), "redis upgraded, ingress-nginx reused, app unchanged"; got != want {
+		t.Errorf("up --recreate: %s", got)
+	}
+	if is := read(t, master); is == nil || is.GetUID() == was {
+		t.Error("the StatefulSet was not made anew")
+	}
+	eventually(t, "the pod is a new one", func() bool {
+		is := read(t, pod)
+		return is != nil && is.GetUID() != before && metav1.GetControllerOf(is) != nil
+	})
+	if is := read(t, claim); is == nil || is.GetUID() != made.GetUID() || is.GetDeletionTimestamp() != nil {
+		t.Errorf("the claim is gone: %v", is)
+	}
+	if again := s.up(t, "--recreate"); again.Changed {
+		t.Errorf("the next up: %s", actions(again))
+	}
+}
+
+// TestRecreateApp: the same for the app's own objects.
+func TestRecreateApp(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.ForeignController(t)
+	s.up(t)
+	other := read(t, s.deployment()).DeepCopy()
+	remove(t, s.deployment())
+	eventually(t, "the Deployment is gone", func() bool { return read(t, s.deployment()) == nil })
+	for _, path := range [][]string{{"spec", "selector", "matchLabels"}, {"spec", "template", "metadata", "labels"}} {
+		if err := unstructured.SetNestedStringMap(other.Object, map[string]string{"app": "other"}, path...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other.SetManagedFields(nil)
+	other.SetResourceVersion("")
+	other.SetUID("")
+	create(t, other)
+	s.podsReady(t, 2)
+
 	before := s.snapshot(t)
-	r := s.Pwdeploy(t.Context(), "up")
-	requireRefused(t, r, 1, "StatefulSet "+s.Redis+"/redis-master can't be changed in place:\n         spec.volumeClaimTemplates: field is immutable", "delete the object")
+	requireRefused(t, s.Pwdeploy(t.Context(), "up"), 1, "Deployment "+s.App+"/pw-crud can't be changed in place:\n         spec.selector: ", "--recreate")
 	requireUntouched(t, before, s.snapshot(t))
+	if got, want := actions(s.up(t, "--recreate")), "redis unchanged, ingress-nginx reused, app applied"; got != want {
+		t.Errorf("up --recreate: %s", got)
+	}
+	requireChanges(t, s.status(t, 0))
+	if again := s.up(t); again.Changed {
+		t.Errorf("the next up: %s", actions(again))
+	}
 }

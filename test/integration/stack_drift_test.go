@@ -163,6 +163,16 @@ func (s *site) redisValues(t *testing.T, text string) {
 	s.Env = []string{"PWDEPLOY_REDIS_CHART_VALUES=" + path}
 }
 
+// volume makes one volume for one claim, of a class of its own name: there is no provisioner.
+func volume(t *testing.T) string {
+	t.Helper()
+	name := uniqueName("it")
+	ref := kube.RefOf(create(t, object(t, "", `{apiVersion: v1, kind: PersistentVolume, metadata: {name: `+name+`}, spec: {
+  storageClassName: `+name+`, capacity: {storage: 100Gi}, accessModes: [ReadWriteOnce], hostPath: {path: /nowhere}}}`)))
+	t.Cleanup(func() { remove(t, ref) })
+	return name
+}
+
 // TestRecreateRelease: what Helm could not change of a release is told before anything is touched, with the object and
 // the field, and made anew by those who say so. Claims stay, and a run that was killed half-way is taken up.
 func TestRecreateRelease(t *testing.T) {
@@ -181,7 +191,7 @@ func TestRecreateRelease(t *testing.T) {
 		requireUntouched(t, before, s.snapshot(t))
 	}
 
-	s.redisValues(t, "master: {persistence: {enabled: true}}\n")
+	s.redisValues(t, "master: {persistence: {enabled: true, storageClass: "+volume(t)+"}}\n")
 	refused()
 	refused("--take-over")
 	orphan := metav1.DeletePropagationOrphan // as a run that is killed before Helm works leaves it

@@ -35,10 +35,10 @@ func (c Conflict) Autoscaled() bool { return c.Scaled() && c.Manager == controll
 
 // Change is the conflict in words: what there is instead of ours, by whom and since when.
 func (c Conflict) Change() string {
-	switch {
-	case c.Theirs == none:
+	switch c.Theirs {
+	case none:
 		return fmt.Sprintf("%s was removed, it was %s", c.Field, shorten(c.Ours))
-	case c.Theirs == Hidden:
+	case Hidden:
 		return fmt.Sprintf("%s has another value%s", c.Field, c.by())
 	}
 	return fmt.Sprintf("%s is %s instead of %s%s", c.Field, shorten(c.Theirs), shorten(c.Ours), c.by())

@@ -45,24 +45,22 @@ func (e *Engine) appDrift(ctx context.Context) (driftFunc, error) {
 		return noDrift, nil
 	}
 	var deployed *kube.Revision
-	var secret *unstructured.Unstructured
+	var password []byte
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
 		deployed, err = e.lastDeployed(ctx)
 		return err
 	})
-	group.Go(func() (err error) {
-		secret, err = e.kube.Find(ctx, e.passwordRef())
-		return err
+	group.Go(func() error {
+		password, _ = e.findPassword(ctx) // up says what is wrong with it
+		return nil
 	})
 	if err := group.Wait(); err != nil || deployed == nil {
 		return noDrift, err
 	}
 	applied := deployed.Objects
-	if secret != nil {
-		if password, err := secretValue(secret, redisPasswordKey); err == nil { // up says what is wrong with it
-			applied = append(applied, e.appPassword(password))
-		}
+	if password != nil {
+		applied = append(applied, e.appPassword(password))
 	}
 	return driftFrom(applied, func(c kube.Conflict) bool { return c.Field == replicasField && e.cfg.KeepReplicas }), nil
 }

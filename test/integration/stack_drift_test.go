@@ -131,6 +131,18 @@ func TestDriftKeepReplicas(t *testing.T) {
 	s.up(t, "--keep-replicas")
 	scale(t, s.deployment(), 1)
 	requireChanges(t, s.status(t, 0))
+
+	replicas := kube.Ref{GroupVersionKind: kube.StatefulSetKind, Namespace: s.Redis, Name: "redis-replicas"}
+	create(t, object(t, s.Redis, `{apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler, metadata: {name: pods}, spec: {
+  minReplicas: 2, maxReplicas: 5, scaleTargetRef: {apiVersion: apps/v1, kind: StatefulSet, name: redis-replicas}}}`))
+	eventually(t, "the autoscaler has set the number of pods, and they are ready", func() bool {
+		ready, _, _ := unstructured.NestedInt64(read(t, replicas).Object, "status", "availableReplicas")
+		return ready == 2
+	})
+	requireChanges(t, s.status(t, 0))
+	if again := s.up(t, "--keep-replicas"); again.Changed {
+		t.Errorf("the next up: %s", actions(again))
+	}
 }
 
 // The most requests that status may send, with somebody else's controller: what was measured, and a little room. What

@@ -38,8 +38,8 @@ func lostBy(ref kube.Ref) string {
 	return "it is away for a moment"
 }
 
-// mayRecreate asks the cluster whether this user may delete what is to be made anew.
-func (e *Engine) mayRecreate(ctx context.Context, anew []*kube.Trial) error {
+// checkRecreate asks the cluster whether this user may delete what is to be made anew.
+func (e *Engine) checkRecreate(ctx context.Context, anew []*kube.Trial) error {
 	var all []kube.Access
 	for _, t := range anew {
 		access, err := e.kube.AccessTo(t.Object.GroupVersionKind(), t.Object.GetNamespace(), "delete")
@@ -61,6 +61,11 @@ func (e *Engine) mayRecreate(ctx context.Context, anew []*kube.Trial) error {
 	return e.kube.CheckAccess(ctx, all)
 }
 
+// tellRecreate says what is made anew: that never goes by unsaid.
+func (r *run) tellRecreate(c Component, t *kube.Trial) {
+	r.events.progress(c, fmt.Sprintf("making %s anew", kube.RefOf(t.Object)))
+}
+
 // makeWay deletes the objects of a release that are to be made anew. Helm then makes what is not there; a run that is
 // killed in between leaves objects that are missing, which the next one makes. Of what a StatefulSet left, pods that
 // the new one can't take over go too, whichever run left them.
@@ -69,7 +74,7 @@ func (r *run) makeWay(ctx context.Context, c Component, rp releasePlan) error {
 		if !t.Recreate || t.Live == nil {
 			continue
 		}
-		r.events.progress(c, fmt.Sprintf("making %s anew", kube.RefOf(t.Object)))
+		r.tellRecreate(c, t)
 		if err := r.kube.Discard(ctx, t.Live); err != nil {
 			return err
 		}

@@ -48,7 +48,7 @@ func (e *Engine) try(ctx context.Context, p *plan, o UpOptions) error {
 		}
 	}
 	if refused.empty() {
-		return e.mayRecreate(ctx, anew)
+		return e.checkRecreate(ctx, anew)
 	}
 	refused.Autoscaled = e.autoscaled(ctx, refused.Conflicts)
 	return refused

@@ -516,6 +516,11 @@ func (r *run) applyFirst(ctx context.Context) ([]kube.Change, error) {
 		}
 		*r.plan.app.trial(kube.RefOf(secret)) = *trial
 	}
+	for _, t := range r.plan.app.trials {
+		if t.Recreate {
+			r.tellRecreate(App, t)
+		}
+	}
 	changes, err := r.kube.CarryAll(ctx, r.plan.app.first())
 	if err != nil || r.settled {
 		return changes, err

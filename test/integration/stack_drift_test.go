@@ -203,7 +203,8 @@ func TestRecreateRelease(t *testing.T) {
 		requireUntouched(t, before, s.snapshot(t))
 	}
 
-	s.redisValues(t, "master: {persistence: {enabled: true, storageClass: "+volume(t)+"}}\n")
+	persistent := "master: {persistence: {enabled: true, storageClass: " + volume(t) + "}}\n"
+	s.redisValues(t, persistent)
 	refused()
 	refused("--take-over")
 	orphan := metav1.DeletePropagationOrphan // as a run that is killed before Helm works leaves it
@@ -233,11 +234,24 @@ func TestRecreateRelease(t *testing.T) {
 		is := read(t, pod)
 		return is != nil && is.GetUID() != before && metav1.GetControllerOf(is) != nil
 	})
-	if is := read(t, claim); is == nil || is.GetUID() != made.GetUID() || is.GetDeletionTimestamp() != nil {
-		t.Errorf("the claim is gone: %v", is)
-	}
 	if again := s.up(t, "--recreate"); again.Changed {
 		t.Errorf("the next up: %s", actions(again))
+	}
+
+	s.redisValues(t, persistent)
+	was = read(t, master).GetUID()
+	kill := s.start(t, "up", "--recreate")
+	eventually(t, "the StatefulSet is deleted", func() bool {
+		is := read(t, master)
+		return is == nil || is.GetUID() != was
+	})
+	kill()
+	s.up(t)
+	if templates, _, _ := unstructured.NestedSlice(read(t, master).Object, "spec", "volumeClaimTemplates"); len(templates) != 1 {
+		t.Errorf("the volumes are %v", templates)
+	}
+	if is := read(t, claim); is == nil || is.GetUID() != made.GetUID() || is.GetDeletionTimestamp() != nil {
+		t.Errorf("the claim is gone: %v", is)
 	}
 }
 

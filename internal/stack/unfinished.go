@@ -173,7 +173,7 @@ func waitedFor(states []kube.Readiness, why bool) string {
 	parts := make([]string, 0, len(states))
 	for _, s := range states {
 		parts = append(parts, s.Ref.Kind+" "+s.Ref.Name)
-		if why {
+		if why && !s.Unread {
 			parts[len(parts)-1] += " " + s.Message
 		}
 	}

@@ -52,6 +52,10 @@ func TestLedger(t *testing.T) {
 			l.saw(Redis, []kube.Readiness{{Ref: named("Job", "hook")}})
 			l.carry(Redis, "chart redis 1 installed")
 		}, want: []ComponentState{{Name: Redis, Message: "chart redis 1 installed, not ready"}}},
+		"a release that could not be looked at": {note: func(l *ledger) {
+			l.carry(Redis, "chart redis 1 installed")
+			l.saw(Redis, []kube.Readiness{{Ref: named("StatefulSet", "redis-master"), Unread: true, Message: "its state could not be read"}})
+		}, want: []ComponentState{{Name: Redis, Message: "chart redis 1 installed, not ready: StatefulSet redis-master"}}},
 		"nothing to change, not ready": {unchanged: true, note: func(l *ledger) {
 			l.settle(Redis, "ready, chart redis 1 unchanged")
 			l.carry(App, "image a unchanged")

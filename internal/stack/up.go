@@ -499,7 +499,11 @@ func (r *run) wait(ctx, waitCtx context.Context, c Component, refs []kube.Ref) e
 		}
 	})
 	var notReady *kube.NotReadyError
-	if errors.As(err, &notReady) && notReady.Timeout && ctx.Err() == nil {
+	if !errors.As(err, &notReady) {
+		return err
+	}
+	r.ledger.saw(c, notReady.Objects)
+	if notReady.Timeout && ctx.Err() == nil {
 		return errGivenUp
 	}
 	return err

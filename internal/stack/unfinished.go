@@ -2,6 +2,7 @@ package stack
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -193,9 +194,10 @@ func (p part) problems() []*kube.Problem {
 
 // unfinished adds to the error that ended a command what it left behind.
 func (e *Engine) unfinished(ctx context.Context, command string, err error) *UnfinishedError {
-	changed := e.kube.Wrote()
+	var lost *kube.LockLostError
+	changed, cutOff := e.kube.Wrote(), ctx.Err() != nil || errors.As(err, &lost)
 	return &UnfinishedError{Command: command, Err: err, State: State{
-		Changed: changed, Components: e.ledger.states(changed, ctx.Err() != nil), Previous: e.previous(ctx),
+		Changed: changed, Components: e.ledger.states(changed, cutOff), Previous: e.previous(ctx),
 	}}
 }
 

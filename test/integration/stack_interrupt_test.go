@@ -87,6 +87,15 @@ func (e *ear) wait() bool {
 // heard.
 func (s *site) interruptAt(t *testing.T, is func(proxy.Request) bool, args ...string) result {
 	t.Helper()
+	return s.pwdeployAt(t, is, func(cmd *exec.Cmd, errs *ear) {
+		_ = cmd.Process.Signal(os.Interrupt) // its end tells if it was gone already
+		errs.wait()
+	}, args...)
+}
+
+// pwdeployAt carries a command line out, and does something before the first request that is so goes on.
+func (s *site) pwdeployAt(t *testing.T, is func(proxy.Request) bool, do func(*exec.Cmd, *ear), args ...string) result {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	t.Cleanup(stop)
 	between, err := proxy.Start(ctx, harness.Admin(t).Config)
@@ -102,18 +111,18 @@ func (s *site) interruptAt(t *testing.T, is func(proxy.Request) bool, args ...st
 	}
 	errs, begun := newEar("Ctrl-C again stops at once"), make(chan struct{})
 	cmd.Stderr = errs
-	var once sync.Once
+	did := false
 	err = between.Begin(proxy.Session{
-		Pick: func(r proxy.Request) (kind proxy.Kind) {
-			if is(r) {
-				once.Do(func() { kind = proxy.Interrupt })
+		Pick: func(r proxy.Request) proxy.Kind {
+			if did || !is(r) {
+				return proxy.None
 			}
-			return kind
+			did = true
+			return proxy.Interrupt
 		},
 		Interrupt: func() {
 			<-begun
-			_ = cmd.Process.Signal(os.Interrupt) // its end tells if it was gone already
-			errs.wait()
+			do(cmd, errs)
 		},
 	}, kubeconfig)
 	if err == nil {
@@ -136,6 +145,17 @@ func request(method, path string) func(proxy.Request) bool {
 	return func(r proxy.Request) bool {
 		at, query, _ := strings.Cut(r.URI, "?")
 		return r.Method == method && at == path && !strings.Contains(query, "dryRun")
+	}
+}
+
+// second tells the second request that is so.
+func second(is func(proxy.Request) bool) func(proxy.Request) bool {
+	n := 0
+	return func(r proxy.Request) bool {
+		if is(r) {
+			n++
+		}
+		return n == 2
 	}
 }
 
@@ -196,14 +216,8 @@ func TestInterruptedRelease(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.ForeignController(t)
-	secrets, n := request(http.MethodPost, "/api/v1/namespaces/"+s.Redis+"/secrets"), 0
-	record := func(r proxy.Request) bool { // the first Secret is the password, the second Helm's record
-		if secrets(r) {
-			n++
-		}
-		return n == 2
-	}
-	r := s.interruptAt(t, record, "up")
+	helmsRecord := second(request(http.MethodPost, "/api/v1/namespaces/"+s.Redis+"/secrets")) // the first one is the password
+	r := s.interruptAt(t, helmsRecord, "up")
 	requireLast(t, r, 130, thereIs, `  redis          installing chart redis \S+ was cut off; the next run recovers the release`,
 		`  ingress-nginx  not ours: class `+s.Class+` is used as it is`, `  app            .*image pw/crudservice:latest.*`, goesOn)
 	if again := s.up(t); !strings.HasPrefix(actions(again), "redis upgraded") {
@@ -236,6 +250,61 @@ func TestInterruptedDown(t *testing.T) {
 		`  data           not begun`, `  namespaces     not begun`, `Running pwdeploy down again is safe: it goes on where this one stopped\. pwdeploy status shows the whole\.`)
 	s.down(t, "--delete-data")
 	requireUntouched(t, empty, s.snapshot(t))
+}
+
+// TestTwoFirstRuns: a run that finds the lock taken says what is true of the namespace that it needed: that it made it, or
+// that somebody else did.
+func TestTwoFirstRuns(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		at     func(*site) func(proxy.Request) bool
+		before func(*testing.T, *site)
+		want   func(*site) []string
+	}{
+		"it made the namespace": {
+			at:     func(s *site) func(proxy.Request) bool { return request(http.MethodGet, lockPath(s)) },
+			before: func(*testing.T, *site) {},
+			want: func(s *site) []string {
+				return []string{`What there is now:`, `  redis          not begun`, `  ingress-nginx  not begun`, `  app            not begun`, `  namespaces     ` + s.App + ` made`,
+					`Running pwdeploy up again is safe; pwdeploy status shows the whole\.`}
+			}},
+		"somebody else made the namespace": {
+			at: func(s *site) func(proxy.Request) bool {
+				return second(request(http.MethodGet, "/api/v1/namespaces/"+s.App)) // the first is the plan's
+			},
+			before: func(t *testing.T, s *site) {
+				theirs := object(t, "", "{apiVersion: v1, kind: Namespace, metadata: {name: "+s.App+"}}")
+				kube.MarkOwned(theirs, s.App)
+				create(t, theirs)
+			},
+			want: func(*site) []string {
+				return []string{"", `Nothing was changed\. Running pwdeploy up again is safe\.`}
+			}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			s.ForeignController(t)
+			client := connect(t, nil)
+			var lock *kube.Lock
+			var err error
+			r := s.pwdeployAt(t, test.at(s), func(*exec.Cmd, *ear) {
+				test.before(t, s)
+				_, lock, err = client.Lock(t.Context(), lockAs(s.App, "anna@laptop pid 7"))
+			}, "up")
+			if err != nil || lock == nil {
+				t.Fatalf("the lock was not to be had: %v\n%s", err, r.Errors)
+			}
+			requireLast(t, r, 5, test.want(s)...)
+			if err := lock.Release(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func lockPath(s *site) string {
+	return "/apis/coordination.k8s.io/v1/namespaces/" + s.App + "/leases/" + kube.LockName
 }
 
 // TestHookLastWords: what a hook waited for is in the last words of a run that ran out of time, and of one that was

@@ -397,7 +397,7 @@ func (e *Engine) awaitGone(ctx context.Context, c Component, refs []kube.Ref) er
 func (e *Engine) removeRelease(ctx context.Context, c Component, release *helm.Release) error {
 	doing := "uninstalling release " + release.Name
 	e.events.start(c, doing)
-	e.ledger.begin(c, doing, "the next run takes it up")
+	e.ledger.begin(c, doing, "the next down takes it up")
 	removed, err := e.helm.Uninstall(ctx, release.Namespace, release.Name, e.timeout())
 	if err != nil && !errors.Is(err, helm.ErrReleaseNotFound) {
 		return err

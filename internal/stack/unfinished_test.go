@@ -63,7 +63,7 @@ func TestLedger(t *testing.T) {
 		"a teardown": {cutOff: true, note: func(l *ledger) {
 			l.plan(App, Redis, Namespaces)
 			l.leave(App, "deleted 8 objects")
-			l.begin(Redis, "uninstalling release redis", "the next run takes it up")
+			l.begin(Redis, "uninstalling release redis", "the next down takes it up")
 		}, want: []ComponentState{
 			{Name: Redis, Message: "uninstalling release redis was cut off; the next run takes it up"}, {Name: App, Message: "deleted 8 objects, not all gone yet"}, {Name: Namespaces, Message: "not begun"}}},
 	} {

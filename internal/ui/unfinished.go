@@ -50,8 +50,11 @@ func left(w io.Writer, s Style, state stack.State, problems bool) {
 	for _, c := range state.Components {
 		fmt.Fprintf(w, "  %-*s%s\n", nameWidth, c.Name, c.Message)
 		for _, p := range c.Problems {
-			if problems {
-				fmt.Fprintf(w, "  %*s%s\n", nameWidth, "", under(p.String()))
+			if !problems {
+				break
+			}
+			fmt.Fprintf(w, "  %*s%s\n", nameWidth, "", under(p.String()))
+			if p.Hint != "" {
 				fmt.Fprintf(w, "  %*s%s\n", nameWidth, "", s.Dim(under(p.Hint)))
 			}
 		}

@@ -39,7 +39,7 @@ func TestLastWords(t *testing.T) {
 			{Name: stack.Endpoint, Message: "asking for http://demo.pw.test/pw failed"},
 		}}},
 		"down": {Command: "down", Err: context.Canceled, State: stack.State{Changed: true, Components: []stack.ComponentState{
-			{Name: stack.Redis, Message: "uninstalled release redis"}, {Name: stack.Ingress, Message: "uninstalling release ingress-nginx was cut off; the next run takes it up"},
+			{Name: stack.Redis, Message: "uninstalled release redis"}, {Name: stack.Ingress, Message: "uninstalling release ingress-nginx was cut off; the next down takes it up"},
 			{Name: stack.App, Message: "deleted 8 objects, not all gone yet"}, {Name: stack.Namespaces, Message: "not begun"},
 		}}},
 	} {

@@ -231,11 +231,22 @@ func TestInterruptedRollout(t *testing.T) {
 	s := newSite(t)
 	s.ForeignController(t)
 	s.up(t, "--image", "pw/crudservice:1")
-	s.noMorePods(t, 2)
+	quota := s.noMorePods(t, 2)
 	r := s.interruptAt(t, watches(s.App), "up", "--image", "pw/crudservice:2")
 	requireLast(t, r, 130, thereIs, `  redis          (ready, )?chart redis \S+ unchanged.*`, `  ingress-nginx  not ours: class `+s.Class+` is used as it is`,
 		`  app            image pw/crudservice:2 applied, not ready.*`,
 		`                 the version before goes on serving, with 2 ready pods of image pw/crudservice:1`, goesOn)
+
+	remove(t, quota)
+	s.up(t, "--image", "pw/crudservice:2")
+	quota = s.noMorePods(t, 2)
+	r = s.interruptAt(t, watches(s.App), "rollback", "--yes")
+	requireLast(t, r, 130, `  app            image pw/crudservice:1 applied, not ready.*`,
+		`                 the version before goes on serving, with 2 ready pods of image pw/crudservice:2`, strings.Replace(goesOn, "up", "rollback", 1))
+	remove(t, quota)
+	if back := s.rollback(t); back.RollbackTo != 1 {
+		t.Errorf("it went back to %d", back.RollbackTo)
+	}
 }
 
 // TestInterruptedDown: what is gone and what is not is told, and the same command takes away the rest.

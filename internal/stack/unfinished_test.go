@@ -65,7 +65,7 @@ func TestLedger(t *testing.T) {
 			l.leave(App, "deleted 8 objects")
 			l.begin(Redis, "uninstalling release redis", "the next down takes it up")
 		}, want: []ComponentState{
-			{Name: Redis, Message: "uninstalling release redis was cut off; the next run takes it up"}, {Name: App, Message: "deleted 8 objects, not all gone yet"}, {Name: Namespaces, Message: "not begun"}}},
+			{Name: Redis, Message: "uninstalling release redis was cut off; the next down takes it up"}, {Name: App, Message: "deleted 8 objects, not all gone yet"}, {Name: Namespaces, Message: "not begun"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLedger()

@@ -202,6 +202,9 @@ func (e *Edge) Served() (requests []string, stored int) {
 	return requests, len(e.stored)
 }
 
+// PlayedWebhook begins the names of webhooks that are played.
+const PlayedWebhook = "played."
+
 // followWebhooks puts a webhook of this process beside the controller's, as its certgen hook gives that an authority:
 // the API server can't reach a fake pod. What the chart has set stays as it is.
 func (e *Edge) followWebhooks(ctx context.Context) error {
@@ -227,7 +230,7 @@ func (e *Edge) followWebhooks(ctx context.Context) error {
 		}
 		authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: e.webhook.Certificate().Raw})
 		played := *webhook.Webhooks[0].DeepCopy()
-		played.Name = "played." + played.Name
+		played.Name = PlayedWebhook + played.Name
 		played.ClientConfig = admissionregistrationv1.WebhookClientConfig{URL: new(e.webhook.URL + "/networking/v1/ingresses"), CABundle: authority}
 		patch, err := json.Marshal([]map[string]any{
 			{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": authority},

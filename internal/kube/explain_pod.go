@@ -145,7 +145,10 @@ func (p *podView) crash(s corev1.ContainerStatus, init bool) *Problem {
 	if ended == nil {
 		return problem
 	}
-	problem.Message = fmt.Sprintf("%s ended with exit code %d, restarted %s", containerName(s.Name, init), ended.ExitCode, times(s.RestartCount))
+	problem.Message = fmt.Sprintf("%s ended with exit code %d", containerName(s.Name, init), ended.ExitCode)
+	if s.RestartCount > 0 {
+		problem.Message += ", restarted " + times(s.RestartCount)
+	}
 	if ended.Message != "" {
 		problem.Message += ": " + strings.TrimSpace(ended.Message)
 	}

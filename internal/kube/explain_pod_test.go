@@ -79,7 +79,7 @@ func TestExplainPod(t *testing.T) {
 		},
 		"it has just crashed": {
 			pod:  "status: {containerStatuses: [{name: c, restartCount: 0, state: {terminated: {exitCode: 2, reason: Error}}}]}\n",
-			want: "Pod ns/p: Crashed: container c ended with exit code 2, restarted 0 times", hint: "log", verdict: "still waiting: this may pass",
+			want: "Pod ns/p: Crashed: container c ended with exit code 2", hint: "log", verdict: "still waiting: this may pass",
 		},
 		"it runs again after a crash": {
 			pod:  "status: {containerStatuses: [{name: c, restartCount: 3, state: {running: {}}, lastState: {terminated: {exitCode: 2}}}]}\n",

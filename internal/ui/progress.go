@@ -42,6 +42,9 @@ func (p *plain) Handle(e stack.Event) {
 		return
 	}
 	fmt.Fprintln(p.w, line(p.style, sign(p.style, e.Kind), e))
+	for _, l := range e.Evidence {
+		fmt.Fprintf(p.w, "  %*s| %s\n", nameWidth, "", l)
+	}
 	if e.Hint != "" {
 		fmt.Fprintf(p.w, "  %*s%s\n", nameWidth, "", p.style.Dim(e.Hint))
 	}

@@ -95,10 +95,10 @@ func (p *podView) container(s corev1.ContainerStatus, init bool) *Problem {
 		problem.Final = true
 		problem.Hint = fmt.Sprintf("%q is not an image name: set --image", s.Image)
 	case "CreateContainerConfigError":
-		p.misconfigured(problem)
+		p.misconfigured(problem, s.Name)
 	case "CreateContainerError", "RunContainerError", "StartError", "PreCreateHookError", "PreStartHookError", "PostStartHookError":
 		problem.Final, problem.Patience = true, 15*time.Second
-		problem.Hint = fmt.Sprintf("the node can't start container %s as the manifest asks: look at its command, user, mounts and security settings", s.Name)
+		problem.Hint = cantStart(s.Name)
 	default:
 		return nil // ContainerCreating and the like
 	}
@@ -159,7 +159,7 @@ func (p *podView) crash(s corev1.ContainerStatus, init bool) *Problem {
 	case p.wrongPlatform(s.Name, problem):
 	case ended.Reason == "StartError" || ended.Reason == "ContainerCannotRun":
 		problem.Reason = ended.Reason
-		problem.Hint = fmt.Sprintf("the node can't start container %s as the manifest asks: look at its command, user, mounts and security settings", s.Name)
+		problem.Hint = cantStart(s.Name)
 	}
 	return problem
 }
@@ -246,12 +246,22 @@ func (p *podView) wrongPlatform(container string, problem *Problem) bool {
 	return true
 }
 
+// cantStart says where to look when a node can't start a container.
+func cantStart(container string) string {
+	return fmt.Sprintf("the node can't start container %s as the manifest asks: look at its command, user, mounts and security settings", container)
+}
+
 // misconfigured is a container that can't be made of what the pod names: usually something is missing.
-func (p *podView) misconfigured(problem *Problem) {
+func (p *podView) misconfigured(problem *Problem, container string) {
 	problem.Final, problem.Patience = true, 15*time.Second
-	problem.Hint = "a ConfigMap, Secret or key that the pod names is missing, or the container can't be made as asked"
-	if missing := p.missingSources(); missing != "" {
+	missing, known := p.missingSources()
+	switch {
+	case missing != "":
 		problem.Hint = missing
+	case known:
+		problem.Hint = cantStart(container)
+	default:
+		problem.Hint = "a ConfigMap, Secret or key that the pod names is missing, or the container can't be made as asked"
 	}
 }
 

@@ -136,6 +136,11 @@ func TestExplainPod(t *testing.T) {
 			pod:  "spec: {containers: [{name: c, envFrom: [{secretRef: {name: login}}]}]}\n" + waits("CreateContainerConfigError", `secret "login" not found`),
 			want: `Pod ns/p: CreateContainerConfigError: secret "login" not found`, hint: "Secret ns/login is missing, which container c needs", verdict: "waiting 15s more: this may pass",
 		},
+		"nothing is missing": {
+			pod:    "spec: {containers: [{name: c, env: [{name: E, valueFrom: {configMapKeyRef: {name: cfg, key: port}}}]}]}\n" + waits("CreateContainerConfigError", "container's runAsUser breaks non-root policy"),
+			beside: "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: cfg}\ndata: {port: '1'}\n",
+			want:   "Pod ns/p: CreateContainerConfigError", hint: "security settings", verdict: "waiting 15s more: this may pass",
+		},
 		"a key is missing": {
 			pod:    "spec: {containers: [{name: c, env: [{name: E, valueFrom: {configMapKeyRef: {name: cfg, key: host}}}]}]}\n" + waits("CreateContainerConfigError", `couldn't find key host in ConfigMap ns/cfg`),
 			beside: "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: cfg}\ndata: {port: '1'}\n",

@@ -40,9 +40,9 @@ func ofRedis(name, values string, shown func(*corev1.Pod) bool, w want) scene {
 
 // containerScenes are about containers that end, or never do what they should.
 func containerScenes() []scene {
-	crashes := ofRedis("crash loop, its last words", "commonConfiguration: |-\n  no-such-directive yes\n", restarted(1),
+	crashes := ofRedis("crash loop with its last words", "commonConfiguration: |-\n  no-such-directive yes\n", restarted(1),
 		want{reason: "Bad directive", says: []string{"ended with exit code 1", "no-such-directive"}, hint: "kubectl logs"})
-	memory := ofRedis("OOM killed, for real", "commonConfiguration: |-\n  no-such-directive yes\nmaster: {resources: {limits: {memory: 1Mi}}}\n", nil, want{})
+	memory := ofRedis("memory limit that nothing starts with", "commonConfiguration: |-\n  no-such-directive yes\nmaster: {resources: {limits: {memory: 1Mi}}}\n", nil, want{})
 	memory.want.reason = "limit"
 	readiness := ofRedis("failing readiness", probe("customReadinessProbe", "echo not today; exit 1", 1), event("Unhealthy"),
 		want{reason: "not today", says: []string{"Unready", "its readiness probe does not pass"}, hint: "kubectl logs"})
@@ -64,14 +64,14 @@ func containerScenes() []scene {
 // sourceScenes are about what a container is made of.
 func sourceScenes() []scene {
 	return []scene{
-		ofRedis("missing ConfigMap, for real", "master: {extraVolumes: [{name: more, configMap: {name: nowhere}}], extraVolumeMounts: [{name: more, mountPath: /more}]}", event("FailedMount"),
+		ofRedis("missing ConfigMap", "master: {extraVolumes: [{name: more, configMap: {name: nowhere}}], extraVolumeMounts: [{name: more, mountPath: /more}]}", event("FailedMount"),
 			want{reason: "FailedMount", hint: "ConfigMap {redis}/nowhere is missing"}),
 		ofRedis("missing key of a ConfigMap", "master: {extraEnvVars: [{name: A, valueFrom: {configMapKeyRef: {name: redis-configuration, key: nope}}}]}", waitsFor("CreateContainerConfigError"),
 			want{reason: "CreateContainerConfigError", hint: `ConfigMap {redis}/redis-configuration has no key "nope"`}),
-		ofRedis("missing Secret, for real", "master: {extraEnvVars: [{name: A, valueFrom: {secretKeyRef: {name: nowhere, key: a}}}]}", waitsFor("CreateContainerConfigError"),
+		ofRedis("missing Secret of a variable", "master: {extraEnvVars: [{name: A, valueFrom: {secretKeyRef: {name: nowhere, key: a}}}]}", waitsFor("CreateContainerConfigError"),
 			want{reason: "CreateContainerConfigError", hint: "Secret {redis}/nowhere is missing"}),
 		ofRedis("user that the image must not have", "master: {containerSecurityContext: {runAsUser: 0}}", waitsFor("CreateContainerConfigError"),
-			want{reason: "CreateContainerConfigError", says: []string{"runAsNonRoot"}, hint: "can't be made as asked"}),
+			want{reason: "CreateContainerConfigError", says: []string{"breaks non-root policy"}, hint: "security settings"}),
 	}
 }
 
@@ -110,7 +110,7 @@ func nodeScenes() []scene {
 func edgeScenes() []scene {
 	return []scene{
 		{name: "certgen job fails", provoke: ingressValues("controller: {admissionWebhooks: {createSecretJob: {securityContext: {runAsUser: 0}}}}"),
-			want: want{code: 1, object: "{ingress}/ingress-nginx-admission-create", reason: "CreateContainerConfigError", says: []string{"runAsNonRoot"}, hint: "can't be made as asked"}},
+			want: want{code: 1, object: "{ingress}/ingress-nginx-admission-create", reason: "CreateContainerConfigError", says: []string{"breaks non-root policy"}, hint: "security settings"}},
 		{name: "LoadBalancer pending", command: []string{"up", "--timeout", "40s"}, provoke: ingressValues("controller: {service: {type: LoadBalancer}}"),
 			want: want{code: 1, object: "Service {ingress}/ingress-nginx-controller", reason: "load balancer", hint: "load balancer"}},
 		{name: "host port taken", command: []string{"up", "--timeout", "40s"}, provoke: takePorts,

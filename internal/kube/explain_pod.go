@@ -132,7 +132,7 @@ func (p *podView) restartable(name string) bool {
 }
 
 func (p *podView) crash(s corev1.ContainerStatus, init bool) *Problem {
-	problem := &Problem{Ref: p.ref, Reason: "CrashLoopBackOff", cause: "crash", container: s.Name, version: strconv.Itoa(int(s.RestartCount))}
+	problem := &Problem{Ref: p.ref, Reason: "CrashLoopBackOff", cause: "crash", container: s.Name, version: fmt.Sprintf("ended %d", s.RestartCount)}
 	problem.Final = s.RestartCount >= crashLoopRestarts
 	if s.State.Waiting == nil {
 		problem.Reason = "Crashed"

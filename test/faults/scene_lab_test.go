@@ -42,7 +42,7 @@ func ofRedis(name, values string, shown func(*corev1.Pod) bool, w want) scene {
 func containerScenes() []scene {
 	crashes := ofRedis("crash loop with its last words", "commonConfiguration: |-\n  no-such-directive yes\n", restarted(1),
 		want{reason: "Bad directive", says: []string{"ended with exit code 1", "no-such-directive"}, hint: "kubectl logs"})
-	memory := ofRedis("memory limit that nothing starts with", "commonConfiguration: |-\n  no-such-directive yes\nmaster: {resources: {limits: {memory: 1Mi}}}\n", nil, want{})
+	memory := ofRedis("memory limit that nothing starts with", "commonConfiguration: |-\n  no-such-directive yes\nmaster: {resources: {requests: {memory: 1Mi}, limits: {memory: 1Mi}}}\n", nil, want{})
 	memory.want.reason = "limit"
 	readiness := ofRedis("failing readiness", probe("customReadinessProbe", "echo not today; exit 1", 1), event("Unhealthy"),
 		want{reason: "not today", says: []string{"Unready", "its readiness probe does not pass"}, hint: "kubectl logs"})
@@ -111,7 +111,7 @@ func edgeScenes() []scene {
 	return []scene{
 		{name: "certgen job fails", provoke: ingressValues("controller: {admissionWebhooks: {createSecretJob: {securityContext: {runAsUser: 0}}}}"),
 			want: want{code: 1, object: "{ingress}/ingress-nginx-admission-create", reason: "CreateContainerConfigError", says: []string{"breaks non-root policy"}, hint: "security settings"}},
-		{name: "LoadBalancer pending", command: []string{"up", "--timeout", "40s"}, provoke: ingressValues("controller: {service: {type: LoadBalancer}}"),
+		{name: "LoadBalancer pending", command: []string{"up", "--timeout", "40s"}, provoke: ingressValues("controller: {service: {type: LoadBalancer}, hostPort: {enabled: false}}"),
 			want: want{code: 1, object: "Service {ingress}/ingress-nginx-controller", reason: "load balancer", hint: "load balancer"}},
 		{name: "host port taken", command: []string{"up", "--timeout", "40s"}, provoke: takePorts,
 			want: want{code: 1, object: "port", reason: "80", hint: "port"}},

@@ -111,8 +111,8 @@ func edgeScenes() []scene {
 	return []scene{
 		{name: "certgen job fails", provoke: ingressValues("controller: {admissionWebhooks: {createSecretJob: {securityContext: {runAsUser: 0}}}}"),
 			want: want{code: 1, object: "{ingress}/ingress-nginx-admission-create", reason: "CreateContainerConfigError", says: []string{"breaks non-root policy"}, hint: "security settings"}},
-		{name: "LoadBalancer pending", command: []string{"up", "--timeout", "40s"}, provoke: ingressValues("controller: {service: {type: LoadBalancer}, hostPort: {enabled: false}}"),
-			want: want{code: 1, object: "Service {ingress}/ingress-nginx-controller", reason: "load balancer", hint: "load balancer"}},
+		{name: "LoadBalancer pending", command: []string{"up", "--profile", "aws", "--timeout", "60s"}, provoke: redisValues("master: {persistence: {enabled: false}}\nreplica: {persistence: {enabled: false}}\n"),
+			want: want{code: 1, object: "Service {ingress}/ingress-nginx-controller", reason: "LoadBalancerPending", says: []string{"service.k8s.aws/nlb"}, hint: "AWS"}},
 		{name: "host port taken", command: []string{"up", "--timeout", "40s"}, provoke: takePorts,
 			want: want{code: 1, object: "port", reason: "80", hint: "port"}},
 		{name: "service can't reach Redis", command: []string{"up", "--timeout", "60s"}, provoke: redisValues("replica: {replicaCount: 0}\nmaster: {service: {ports: {redis: 6390}}}\n"),

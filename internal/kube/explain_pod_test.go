@@ -166,6 +166,11 @@ func TestExplainPod(t *testing.T) {
 			beside: event("FailedCreatePodSandBox", "", `Failed to create pod sandbox: plugin type="bridge" failed (add): no IP addresses available`),
 			want:   "Pod ns/p: FailedCreatePodSandBox", hint: "network plugin", verdict: "still waiting: this may pass",
 		},
+		"no memory for anything to start": {
+			pod:    "spec: {nodeName: w, containers: [{name: c, resources: {limits: {memory: 1Mi}}}]}\n" + creating,
+			beside: event("FailedCreatePodSandBox", "", `Failed to create pod sandbox: container init was OOM-killed (memory limit too low?)`),
+			want:   "Pod ns/p: FailedCreatePodSandBox", hint: "container c has a memory limit of 1Mi, with which nothing starts", verdict: "waiting 15s more: this may pass",
+		},
 		"a mount that failed and then did not": {
 			pod:    "spec: {nodeName: w}\n" + running,
 			beside: event("FailedMount", "", "not yet"),

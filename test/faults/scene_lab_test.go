@@ -42,8 +42,8 @@ func ofRedis(name, values string, shown func(*corev1.Pod) bool, w want) scene {
 func containerScenes() []scene {
 	crashes := ofRedis("crash loop with its last words", "commonConfiguration: |-\n  no-such-directive yes\n", restarted(1),
 		want{reason: "Bad directive", says: []string{"ended with exit code 1", "no-such-directive"}, hint: "kubectl logs"})
-	memory := ofRedis("memory limit that nothing starts with", "commonConfiguration: |-\n  no-such-directive yes\nmaster: {resources: {requests: {memory: 1Mi}, limits: {memory: 1Mi}}}\n", nil, want{})
-	memory.want.reason = "limit"
+	memory := ofRedis("memory limit that nothing starts with", "master: {resources: {requests: {memory: 1Mi}, limits: {memory: 1Mi}}}\n", event("FailedCreatePodSandBox"),
+		want{reason: "FailedCreatePodSandBox", says: []string{"OOM-killed"}, hint: "container redis has a memory limit of 1Mi, with which nothing starts"})
 	readiness := ofRedis("failing readiness", probe("customReadinessProbe", "echo not today; exit 1", 1), event("Unhealthy"),
 		want{reason: "not today", says: []string{"Unready", "its readiness probe does not pass"}, hint: "kubectl logs"})
 	readiness.command = []string{"up", "--timeout", "40s"}
@@ -82,7 +82,7 @@ func volumeScenes() []scene {
 	}
 	pending := scene{name: "volume pending", command: []string{"up", "--timeout", "40s"}, provoke: func(t *testing.T, s *harness.Site) {
 		storageClass(t, s.Redis)
-		redisValues(persistent(", storageClass: " + s.Redis))(t, s)
+		redisValues(persistent(", storageClass: "+s.Redis))(t, s)
 	}, want: want{code: 1, object: "PersistentVolumeClaim {redis}/redis-data-redis-master-0", reason: "VolumePending", says: []string{"{redis}"}, hint: "provisioner"}}
 	return []scene{
 		{name: "no default StorageClass", provoke: func(t *testing.T, s *harness.Site) {

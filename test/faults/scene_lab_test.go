@@ -23,6 +23,9 @@ const (
 	certgenImage = "registry.k8s.io/ingress-nginx/kube-webhook-certgen:v1.6.9@sha256:01038e7de14b78d702d2849c3aad72fd25903c4765af63cf16aa3398f5d5f2dd"
 )
 
+// appWaits is the state that a scene of the app leaves.
+const appWaits = "applied, not ready: Deployment pw-crud 0/2 ready"
+
 // labScenes are made for real, with containers that start, fail and are killed. Each begins on an empty cluster.
 func labScenes() []scene {
 	all := slices.Concat(containerScenes(), sourceScenes(), volumeScenes(), nodeScenes(), edgeScenes())
@@ -34,7 +37,7 @@ func labScenes() []scene {
 
 // ofRedis is a scene that values of Redis' chart bring about, and that shows on its master.
 func ofRedis(name, values string, shown func(*corev1.Pod) bool, w want) scene {
-	w.code, w.object = 1, master
+	w.code, w.object, w.state = 1, master, masterWaits
 	return scene{name: name, provoke: redisValues("replica: {replicaCount: 0}\n" + values), shown: showsPod(shown), want: w}
 }
 
@@ -53,11 +56,11 @@ func containerScenes() []scene {
 	return []scene{
 		crashes, memory, readiness, liveness,
 		{name: "image that is another program", command: []string{"up", "--image", certgenImage}, shown: showsApp(restarted(1)),
-			want: want{code: 1, object: "Pod {app}/pw-crud", reason: "ended with exit code", says: []string{"unknown flag: --password-file"}, hint: "kubectl logs"}},
+			want: want{code: 1, object: "Pod {app}/pw-crud", reason: "ended with exit code", says: []string{"unknown flag: --password-file"}, state: appWaits, hint: "kubectl logs"}},
 		{name: "image that serves nothing", command: []string{"up", "--image", pauseImage, "--timeout", "60s"}, shown: showsApp(event("Unhealthy")),
-			want: want{code: 1, object: "Pod {app}/pw-crud", reason: "startup probe", says: []string{"connection refused"}, hint: "kubectl logs"}},
+			want: want{code: 1, object: "Pod {app}/pw-crud", reason: "startup probe", says: []string{"connection refused"}, state: appWaits, hint: "kubectl logs"}},
 		{name: "registry that does not exist", command: []string{"up", "--image", "registry.invalid/pw/crudservice:9"}, shown: showsApp(waitsFor("ErrImagePull", "ImagePullBackOff")),
-			want: want{code: 1, object: "Pod {app}/pw-crud", reason: "registry.invalid", says: []string{"ImagePull"}, hint: "registry"}},
+			want: want{code: 1, object: "Pod {app}/pw-crud", reason: "registry.invalid", says: []string{"ImagePull"}, state: appWaits, hint: "registry"}},
 	}
 }
 
@@ -83,14 +86,14 @@ func volumeScenes() []scene {
 	pending := scene{name: "volume pending", command: []string{"up", "--timeout", "40s"}, provoke: func(t *testing.T, s *harness.Site) {
 		storageClass(t, s.Redis)
 		redisValues(persistent(", storageClass: "+s.Redis))(t, s)
-	}, want: want{code: 1, object: "PersistentVolumeClaim {redis}/redis-data-redis-master-0", reason: "VolumePending", says: []string{"{redis}"}, hint: "provisioner"}}
+	}, want: want{code: 1, object: "PersistentVolumeClaim {redis}/redis-data-redis-master-0", reason: "VolumePending", says: []string{"{redis}"}, state: masterWaits, hint: "provisioner"}}
 	return []scene{
 		{name: "no default StorageClass", provoke: func(t *testing.T, s *harness.Site) {
 			noDefaultClass(t)
 			redisValues(persistent(""))(t, s)
-		}, want: want{code: 1, object: "StorageClass", reason: "default", hint: "StorageClass"}},
+		}, want: want{code: 1, object: "StorageClass", reason: "default", state: nothingChanged, hint: "StorageClass"}},
 		{name: "StorageClass that does not exist", provoke: redisValues(persistent(", storageClass: nowhere")),
-			want: want{code: 1, object: "nowhere", reason: "StorageClass", hint: "kubectl get storageclass"}},
+			want: want{code: 1, object: "nowhere", reason: "StorageClass", state: nothingChanged, hint: "kubectl get storageclass"}},
 		pending,
 	}
 }
@@ -100,9 +103,9 @@ func nodeScenes() []scene {
 	taint := `{"spec": {"taints": [{"key": "example.test/gpu", "value": "only", "effect": "NoSchedule"}]}}`
 	return []scene{
 		{name: "taint that nothing tolerates", command: []string{"up", "--timeout", "30s"}, provoke: everyNode(taint, `{"spec": {"taints": null}}`),
-			want: want{code: 1, object: "Pod {redis}/redis-master-0", reason: "Unschedulable", says: []string{"example.test/gpu"}, hint: "taint"}},
+			want: want{code: 1, object: "Pod {redis}/redis-master-0", reason: "Unschedulable", says: []string{"example.test/gpu"}, state: masterWaits, hint: "taint"}},
 		{name: "no node takes pods", command: []string{"up", "--timeout", "30s"}, provoke: everyNode(`{"spec": {"unschedulable": true}}`, `{"spec": {"unschedulable": null}}`),
-			want: want{code: 1, object: "node", reason: "cordoned", hint: "kubectl uncordon"}},
+			want: want{code: 1, object: "node", reason: "cordoned", state: masterWaits, hint: "kubectl uncordon"}},
 	}
 }
 
@@ -110,21 +113,28 @@ func nodeScenes() []scene {
 func edgeScenes() []scene {
 	return []scene{
 		{name: "certgen job fails", provoke: ingressValues("controller: {admissionWebhooks: {createSecretJob: {securityContext: {runAsUser: 0}}}}"),
-			want: want{code: 1, object: "{ingress}/ingress-nginx-admission-create", reason: "CreateContainerConfigError", says: []string{"breaks non-root policy"}, hint: "security settings"}},
-		{name: "LoadBalancer pending", command: []string{"up", "--profile", "aws", "--timeout", "60s"}, provoke: redisValues("master: {persistence: {enabled: false}}\nreplica: {persistence: {enabled: false}}\n"),
-			want: want{code: 1, object: "Service {ingress}/ingress-nginx-controller", reason: "LoadBalancerPending", says: []string{"service.k8s.aws/nlb"}, hint: "AWS"}},
+			want: want{code: 1, object: "{ingress}/ingress-nginx-admission-create", reason: "CreateContainerConfigError", says: []string{"breaks non-root policy"}, state: "waiting for Job ingress-nginx-admission-create", hint: "security settings"}},
+		{name: "LoadBalancer pending", command: []string{"up", "--profile", "aws"}, shown: showsPod(ready), provoke: redisValues("master: {persistence: {enabled: false}}\nreplica: {persistence: {enabled: false}}\n"),
+			want: want{object: "Service {ingress}/ingress-nginx-controller", reason: "LoadBalancerPending", says: []string{"service.k8s.aws/nlb"}, hint: "AWS"}},
 		{name: "host port taken", command: []string{"up", "--timeout", "40s"}, provoke: takePorts,
-			want: want{code: 1, object: "port", reason: "80", hint: "port"}},
+			want: want{code: 1, object: "port", reason: "80", state: "ingress-nginx-controller 0/1 ready", hint: "port"}},
 		{name: "service can't reach Redis", command: []string{"up", "--timeout", "60s"}, provoke: redisValues("replica: {replicaCount: 0}\nmaster: {service: {ports: {redis: 6390}}}\n"),
-			want: want{code: 1, object: "Pod {app}/pw-crud", reason: "Redis", hint: "Redis"}},
+			want: want{code: 1, object: "Pod {app}/pw-crud", reason: "Redis", state: appWaits, hint: "Redis"}},
 		{name: "DNS in the cluster broken", command: []string{"up", "--timeout", "60s"}, provoke: noNameServer,
-			want: want{code: 1, object: "Pod {app}/pw-crud", reason: "lookup", hint: "kube-system"}},
+			want: want{code: 1, object: "Pod {app}/pw-crud", reason: "lookup", state: appWaits, hint: "kube-system"}},
 	}
 }
 
 // probe is a probe of Redis' master that runs a shell every second.
 func probe(name, script string, failures int) string {
 	return fmt.Sprintf("master: {%s: {exec: {command: [sh, -c, %q]}, periodSeconds: 1, failureThreshold: %d}}", name, script, failures)
+}
+
+// ready tells a pod that is ready.
+func ready(p *corev1.Pod) bool {
+	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
 }
 
 // restarted tells a pod with a container that was restarted so often.

@@ -468,7 +468,7 @@ func (r *run) changeRelease(ctx context.Context, rp releasePlan) error {
 func (r *run) tellProblems(c Component) func([]kube.Readiness) {
 	return func(states []kube.Readiness) {
 		if p := firstProblem(states); p != nil {
-			r.events.emit(c, Problem, p.String(), fmt.Sprintf("%s (%s)", p.Hint, p.Verdict()))
+			r.events.problem(c, p)
 		}
 	}
 }

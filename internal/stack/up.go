@@ -499,7 +499,7 @@ func (r *run) changeRelease(ctx context.Context, c Component, rp releasePlan) er
 func (r *run) tellProblems(c Component) func([]kube.Readiness) {
 	return func(states []kube.Readiness) {
 		if p := firstProblem(states); p != nil {
-			r.events.emit(c, Problem, p.String(), fmt.Sprintf("%s (%s)", p.Hint, p.Verdict()))
+			r.events.problem(c, p)
 		}
 	}
 }

@@ -49,6 +49,7 @@ func TestPlainProgress(t *testing.T) {
 		{Component: stack.Ingress, Kind: stack.Warning, Message: "the chart could not be kept for next time: disk full"},
 		{Component: stack.Redis, Kind: stack.Progress, Message: "StatefulSet redis-master 0/1 ready"},
 		{Component: stack.App, Kind: stack.Problem, Message: "Pod pw-crud/pw-crud-1: ImagePullBackOff: not found", Hint: "check the image"},
+		{Component: stack.Redis, Kind: stack.Problem, Message: "Pod redis/redis-master-0: Crashed: container redis ended with exit code 1", Evidence: []string{">>> 'no-such-directive yes'", "Bad directive"}, Hint: "the last lines of its log say why"},
 		{Component: stack.Redis, Kind: stack.Done, Message: "ready, chart redis 23.1.1 installed", Elapsed: 12345 * time.Millisecond},
 		{Component: stack.App, Kind: stack.Failed, Message: "can't become ready", Elapsed: 8 * time.Second},
 	} {

@@ -20,6 +20,8 @@ type Readiness struct {
 	Message string   // "2/2 ready", "missing", or what it waits for
 	Image   string   // of a workload: its first container's image
 	Problem *Problem // the cause, where one is known
+
+	Live *unstructured.Unstructured // as Assess read it; nil if it is missing
 }
 
 // String is one line: the object, what it waits for, and why.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -203,8 +202,11 @@ func (e *Edge) Served() (requests []string, stored int) {
 	return requests, len(e.stored)
 }
 
-// followWebhooks points the controller's webhook to this process, as its certgen hook gives it an authority: the API
-// server can't reach a fake pod.
+// PlayedWebhook begins the names of webhooks that are played.
+const PlayedWebhook = "played."
+
+// followWebhooks puts a webhook of this process beside the controller's, as its certgen hook gives that an authority:
+// the API server can't reach a fake pod. What the chart has set stays as it is.
 func (e *Edge) followWebhooks(ctx context.Context) error {
 	webhooks := Admin(e.t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
 	w, err := webhooks.Watch(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=ingress-nginx"})
@@ -218,7 +220,7 @@ func (e *Edge) followWebhooks(ctx context.Context) error {
 			return nil
 		}
 		service := webhook.Webhooks[0].ClientConfig.Service
-		if event.Type == "DELETED" || service == nil || service.Namespace != e.ns {
+		if event.Type == "DELETED" || service == nil || service.Namespace != e.ns || len(webhook.Webhooks) > 1 {
 			continue
 		}
 		select {
@@ -227,11 +229,17 @@ func (e *Edge) followWebhooks(ctx context.Context) error {
 		case <-time.After(e.webhookDelay):
 		}
 		authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: e.webhook.Certificate().Raw})
-		config, err := json.Marshal(admissionregistrationv1.WebhookClientConfig{URL: new(e.webhook.URL + "/networking/v1/ingresses"), CABundle: authority})
+		played := *webhook.Webhooks[0].DeepCopy()
+		played.Name = PlayedWebhook + played.Name
+		played.ClientConfig = admissionregistrationv1.WebhookClientConfig{URL: new(e.webhook.URL + "/networking/v1/ingresses"), CABundle: authority}
+		patch, err := json.Marshal([]map[string]any{
+			{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": authority},
+			{"op": "add", "path": "/webhooks/0/matchConditions", "value": []admissionregistrationv1.MatchCondition{{Name: "never", Expression: "false"}}},
+			{"op": "add", "path": "/webhooks/-", "value": played},
+		})
 		if err != nil {
 			return err
 		}
-		patch := fmt.Appendf(nil, `[{"op": "replace", "path": "/webhooks/0/clientConfig", "value": %s}]`, config)
 		if _, err := webhooks.Patch(ctx, webhook.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: "kube-webhook-certgen"}); err != nil && !apierrors.IsNotFound(err) { // taken away meanwhile
 			return err
 		}

@@ -40,6 +40,7 @@ func diagnose(p *kube.Problem, log []string) {
 		return
 	}
 	p.Message += fmt.Sprintf("; the app says: %s", line.Error)
+	p.Evidence = nil // that is what the log says, in a word
 }
 
 // lastServiceLine is the newest line that speaks of Redis, unless Redis answers again.

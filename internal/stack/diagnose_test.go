@@ -28,10 +28,13 @@ func TestDiagnose(t *testing.T) {
 		"Redis answers again": {[]string{refused, again}, "Unready", "", false, true, "why"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := &kube.Problem{Reason: "Unready", Message: "why", Usual: true}
+			p := &kube.Problem{Reason: "Unready", Message: "why", Usual: true, Evidence: tt.log}
 			diagnose(p, tt.log)
 			if p.Reason != tt.reason || p.Final != tt.final || p.Usual != tt.usual || !strings.Contains(p.Hint, tt.hint) || !strings.Contains(p.Message, tt.message) {
 				t.Errorf("got %+v", p)
+			}
+			if told := tt.reason != "Unready"; told != (p.Evidence == nil) {
+				t.Errorf("the evidence is %q", p.Evidence)
 			}
 		})
 	}

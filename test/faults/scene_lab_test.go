@@ -91,9 +91,9 @@ func volumeScenes() []scene {
 		{name: "no default StorageClass", provoke: func(t *testing.T, s *harness.Site) {
 			noDefaultClass(t)
 			redisValues(persistent(""))(t, s)
-		}, want: want{code: 1, object: "StorageClass", reason: "default", state: nothingChanged, hint: "StorageClass"}},
+		}, want: want{code: 1, object: "StorageClass", reason: "default", state: masterWaits, hint: "StorageClass"}},
 		{name: "StorageClass that does not exist", provoke: redisValues(persistent(", storageClass: nowhere")),
-			want: want{code: 1, object: "nowhere", reason: "StorageClass", state: nothingChanged, hint: "kubectl get storageclass"}},
+			want: want{code: 1, object: "nowhere", reason: "StorageClass", state: masterWaits, hint: "kubectl get storageclass"}},
 		pending,
 	}
 }

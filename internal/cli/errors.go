@@ -85,7 +85,7 @@ func (a *app) explain(err error) {
 		if up.Timeout {
 			fmt.Fprintln(a.Err, "\nThe time that --timeout gives is up.")
 		}
-		fmt.Fprintln(a.Err, "\nWhat is ready stays. Running pwdeploy up again is safe; pwdeploy status shows the whole.")
+		fmt.Fprintf(a.Err, "\nWhat is ready stays. Running pwdeploy %s again is safe; pwdeploy status shows the whole.\n", up.Command)
 		if up.Back != nil {
 			fmt.Fprintf(a.Err, "pwdeploy rollback returns to revision %d, image %s.\n", up.Back.Number, up.Back.Image)
 		}

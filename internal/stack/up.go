@@ -42,6 +42,7 @@ type Step struct {
 type UpError struct {
 	Failures []ComponentError
 	Timeout  bool
+	Command  string    // that failed and can be run again: up or rollback
 	Back     *Revision // what was deployed before, which a rollback returns to; nil if there is none
 }
 
@@ -291,7 +292,7 @@ func (r *run) failure(ctx context.Context) error {
 	if errors.Is(ctx.Err(), context.Canceled) { // interrupted, or the lock was lost
 		return ctx.Err()
 	}
-	return &UpError{Failures: r.failed, Timeout: ctx.Err() != nil}
+	return &UpError{Failures: r.failed, Timeout: ctx.Err() != nil, Command: r.options.command()}
 }
 
 func (r *run) upController(ctx, waitCtx context.Context, ready chan<- struct{}) error {
@@ -318,7 +319,11 @@ var (
 // upRelease installs or upgrades a release and waits until its objects are ready.
 func (r *run) upRelease(ctx, waitCtx context.Context, c Component, rp releasePlan) error {
 	if rp.Action != helm.ActionNone {
-		r.events.progress(c, fmt.Sprintf("%s chart %s %s", underWay[rp.Action], rp.spec.Chart.Name, rp.spec.Chart.Version))
+		first := ""
+		if rp.Current != nil && rp.Current.Status == helm.StatusUninstalling {
+			first = "finishing an uninstall that was cut off, then "
+		}
+		r.events.progress(c, fmt.Sprintf("%s%s chart %s %s", first, underWay[rp.Action], rp.spec.Chart.Name, rp.spec.Chart.Version))
 		r.changed()
 		if err := r.applyRelease(ctx, c, rp); err != nil {
 			return err
@@ -585,7 +590,7 @@ func (r *run) finish(ctx context.Context) error {
 	}
 	served, err := r.verify(ctx, r.plan.controller)
 	if err != nil {
-		return &UpError{Failures: []ComponentError{{Endpoint, err}}, Timeout: ctx.Err() != nil}
+		return &UpError{Failures: []ComponentError{{Endpoint, err}}, Timeout: ctx.Err() != nil, Command: r.options.command()}
 	}
 	r.result.Endpoint, r.result.Next = served, r.nextSteps(ctx, served)
 	slices.SortFunc(r.result.Components, func(a, b ComponentChange) int {

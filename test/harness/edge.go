@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -21,6 +22,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	admissionregistrationclient "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
 )
 
 // controllerSelector selects the Services of ingress-nginx' controller.
@@ -37,6 +40,7 @@ type Edge struct {
 
 	webhook      *httptest.Server
 	webhookDelay time.Duration // between the webhook's configuration and its first answer
+	twin         string        // the name of the configuration that leads to webhook
 
 	mu       sync.Mutex
 	servers  map[int32]*http.Server
@@ -48,7 +52,8 @@ type Edge struct {
 // StartEdge plays them for the controller in a namespace until the test ends.
 func StartEdge(t *testing.T, namespace string) *Edge {
 	t.Helper()
-	e := &Edge{t: t, ns: namespace, node: nodeAddress(t), servers: map[int32]*http.Server{}, stored: map[string]string{}, webhookDelay: 300 * time.Millisecond}
+	e := &Edge{t: t, ns: namespace, node: nodeAddress(t), servers: map[int32]*http.Server{}, stored: map[string]string{},
+		webhookDelay: 300 * time.Millisecond, twin: UniqueName("it")}
 	e.webhook = httptest.NewTLSServer(http.HandlerFunc(e.admit))
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	e.stop = stop
@@ -88,6 +93,9 @@ func nodeAddress(t *testing.T) string {
 func (e *Edge) Close() {
 	e.stop()
 	e.done.Wait()
+	if err := e.removeTwin(context.WithoutCancel(e.t.Context())); err != nil {
+		e.t.Error(err)
+	}
 	e.webhook.Close()
 	for _, s := range e.servers {
 		s.Close()
@@ -203,11 +211,11 @@ func (e *Edge) Served() (requests []string, stored int) {
 	return requests, len(e.stored)
 }
 
-// followWebhooks points the controller's webhook to this process, as its certgen hook gives it an authority: the API
-// server can't reach a fake pod.
+// followWebhooks answers for the controller's webhook: the API server can't reach a fake pod. The configuration stays as
+// its owner applies it, so that he can change it, but for the authority that the certgen hook writes into it and a
+// condition that is never met; a twin of it leads to this process.
 func (e *Edge) followWebhooks(ctx context.Context) error {
-	webhooks := Admin(e.t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
-	w, err := webhooks.Watch(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=ingress-nginx"})
+	w, err := e.webhooks().Watch(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=ingress-nginx"})
 	if err != nil {
 		return err
 	}
@@ -218,25 +226,54 @@ func (e *Edge) followWebhooks(ctx context.Context) error {
 			return nil
 		}
 		service := webhook.Webhooks[0].ClientConfig.Service
-		if event.Type == "DELETED" || service == nil || service.Namespace != e.ns {
+		if service == nil || service.Namespace != e.ns {
 			continue
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(e.webhookDelay):
+		if event.Type == watch.Deleted {
+			err = e.removeTwin(ctx)
+		} else if len(webhook.Webhooks[0].MatchConditions) == 0 {
+			err = e.answerFor(ctx, webhook)
 		}
-		authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: e.webhook.Certificate().Raw})
-		config, err := json.Marshal(admissionregistrationv1.WebhookClientConfig{URL: new(e.webhook.URL + "/networking/v1/ingresses"), CABundle: authority})
 		if err != nil {
-			return err
-		}
-		patch := fmt.Appendf(nil, `[{"op": "replace", "path": "/webhooks/0/clientConfig", "value": %s}]`, config)
-		if _, err := webhooks.Patch(ctx, webhook.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: "kube-webhook-certgen"}); err != nil && !apierrors.IsNotFound(err) { // taken away meanwhile
 			return err
 		}
 	}
 	return nil
+}
+
+func (e *Edge) webhooks() admissionregistrationclient.ValidatingWebhookConfigurationInterface {
+	return Admin(e.t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
+}
+
+// answerFor makes the twin and has the API server ask that.
+func (e *Edge) answerFor(ctx context.Context, webhook *admissionregistrationv1.ValidatingWebhookConfiguration) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-time.After(e.webhookDelay):
+	}
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: e.webhook.Certificate().Raw})
+	twin := &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: e.twin}, Webhooks: webhook.DeepCopy().Webhooks[:1]}
+	twin.Webhooks[0].ClientConfig = admissionregistrationv1.WebhookClientConfig{URL: new(e.webhook.URL + "/networking/v1/ingresses"), CABundle: authority}
+	if _, err := e.webhooks().Create(ctx, twin, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	patch := fmt.Appendf(nil, `[{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": %q},
+		{"op": "add", "path": "/webhooks/0/matchConditions", "value": [{"name": "its-twin-is-asked", "expression": "false"}]}]`,
+		base64.StdEncoding.EncodeToString(authority))
+	_, err := e.webhooks().Patch(ctx, webhook.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: "kube-webhook-certgen"})
+	if apierrors.IsNotFound(err) { // taken away meanwhile
+		return nil
+	}
+	return err
+}
+
+func (e *Edge) removeTwin(ctx context.Context) error {
+	err := e.webhooks().Delete(ctx, e.twin, metav1.DeleteOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
 }
 
 // admit lets every Ingress pass.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"helm.sh/helm/v3/pkg/kube"
@@ -81,10 +82,14 @@ func (k *kubeClient) Create(resources kube.ResourceList) (*kube.Result, error) {
 }
 
 // Update changes objects. Helm reads the result even beside an error.
+//
+// What an earlier attempt has made is there and not in original. Helm would take it for applied as it is, resource
+// version included, and the API server refuses a patch that takes that away.
 func (k *kubeClient) Update(original, target kube.ResourceList, force bool) (*kube.Result, error) {
 	if err := k.ctx.Err(); err != nil {
 		return &kube.Result{}, err
 	}
+	original = append(slices.Clone(original), target.Difference(original)...)
 	result, err := k.Client.Update(original, target, force)
 	if result == nil {
 		result = &kube.Result{}

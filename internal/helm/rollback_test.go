@@ -132,11 +132,12 @@ func TestRollbackFails(t *testing.T) {
 	rollBack(t, client, spec, first.Digest, Plan{Action: ActionRollback, RollbackTo: 1})
 }
 
-// killedLater lets a run make its release's record and write nothing from then on. It needs the lock.
-func killedLater(api *fakeAPI) {
+// killedLater lets a run make its release's record, and what goes on with it is refused, as if it had been killed then.
+// It needs the lock.
+func killedLater(api *fakeAPI, goesOn string) {
 	killed := false
 	api.before = func(w http.ResponseWriter, r *http.Request) bool {
-		refuse := killed && r.Method != http.MethodGet
+		refuse := killed && r.Method != http.MethodGet && (goesOn == "" || !strings.HasSuffix(r.URL.Path, goesOn))
 		if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/secrets") {
 			killed = true
 		}
@@ -147,31 +148,46 @@ func killedLater(api *fakeAPI) {
 	}
 }
 
-// A rollback that was killed and is run again takes back what it had still to take back.
+// A rollback that was killed and is run again takes back what it had still to take back, and finds what it has made.
 func TestRollbackKilled(t *testing.T) {
-	api := newFakeAPI(t)
-	client, spec := newTestClient(t, api), testSpec(t, "ingress-nginx")
-	first := mustApply(t, client, withReplicas(spec, 1), ActionInstall)
-	mustApply(t, client, withReplicas(spec, 2), ActionUpgrade)
-	plan, err := client.PlanRollback(t.Context(), spec, first.Digest)
-	if err != nil || plan.RollbackTo != 1 {
-		t.Fatalf("%+v, %v", plan, err)
+	for name, test := range map[string]struct {
+		before, after int  // controllers
+		budget        bool // there is one when the rollback is killed
+	}{
+		"before it deleted":  {before: 1, after: 2, budget: true},
+		"before it made any": {before: 2, after: 1, budget: false},
+		"after it made some": {before: 2, after: 1, budget: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			api := newFakeAPI(t)
+			client, spec := newTestClient(t, api), testSpec(t, "ingress-nginx")
+			first := mustApply(t, client, withReplicas(spec, test.before), ActionInstall)
+			mustApply(t, client, withReplicas(spec, test.after), ActionUpgrade)
+			plan, err := client.PlanRollback(t.Context(), spec, first.Digest)
+			if err != nil || plan.RollbackTo != 1 {
+				t.Fatalf("%+v, %v", plan, err)
+			}
+			goesOn := ""
+			if test.budget {
+				goesOn = "/poddisruptionbudgets"
+			}
+			api.edit(func() { killedLater(api, goesOn) })
+			if err := client.Rollback(t.Context(), spec, plan); err == nil {
+				t.Fatal("it was not killed")
+			}
+			api.edit(func() { api.before = nil })
+			requireNewest(t, client, StatusPendingRollback, 3)
+			if there := api.objects[budgetPath] != nil; there != test.budget {
+				t.Fatal("it was killed somewhere else")
+			}
+			rollBack(t, client, spec, first.Digest, Plan{Action: ActionRollback, RollbackTo: 1})
+			requireNewest(t, client, StatusDeployed, 3)
+			if there := api.objects[budgetPath] != nil; there != (test.before == 2) {
+				t.Errorf("there is a budget: %v", there)
+			}
+			mustApply(t, client, withReplicas(spec, test.before), ActionNone)
+		})
 	}
-	api.edit(func() { killedLater(api) })
-	if err := client.Rollback(t.Context(), spec, plan); err == nil {
-		t.Fatal("it was not killed")
-	}
-	api.edit(func() { api.before = nil })
-	requireNewest(t, client, StatusPendingRollback, 3)
-	if api.objects[budgetPath] == nil {
-		t.Fatal("it was killed too late")
-	}
-	rollBack(t, client, spec, first.Digest, Plan{Action: ActionRollback, RollbackTo: 1})
-	requireNewest(t, client, StatusDeployed, 3)
-	if api.objects[budgetPath] != nil {
-		t.Error("what only the newer revision had is still there")
-	}
-	mustApply(t, client, withReplicas(spec, 1), ActionNone)
 }
 
 // However often runs are killed, what they made is found: by the way back of an up, too.
@@ -187,7 +203,7 @@ func TestRecoveryKilled(t *testing.T) {
 
 	other := withReplicas(spec, 1)
 	other.Values["other"] = "value"
-	api.edit(func() { killedLater(api) })
+	api.edit(func() { killedLater(api, "") })
 	for range 2 {
 		if _, _, err := client.Apply(t.Context(), other); err == nil {
 			t.Fatal("it was not killed")
@@ -206,7 +222,7 @@ func TestInstallsKilled(t *testing.T) {
 	client, spec := newTestClient(t, api), testSpec(t, "ingress-nginx")
 	applyKilled(t, api, client, withReplicas(spec, 2), StatusPendingInstall, 1)
 	api.edit(func() { api.objects[budgetPath] = markedBudget() }) // it was killed after that was made
-	api.edit(func() { killedLater(api) })
+	api.edit(func() { killedLater(api, "") })
 	if _, _, err := client.Apply(t.Context(), withReplicas(spec, 1)); err == nil {
 		t.Fatal("it was not killed")
 	}

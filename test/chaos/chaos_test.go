@@ -26,7 +26,7 @@ var (
 const (
 	sampleForeign = 7
 	sampleOwn     = 2
-	quickForeign  = 3
+	quickForeign  = 2
 )
 
 // chosenKinds are what happens to requests.

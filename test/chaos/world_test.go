@@ -164,7 +164,8 @@ func withoutChance(o *unstructured.Unstructured) {
 	o.SetOwnerReferences(owners)
 }
 
-// withoutWebhookAddress takes away where webhooks lead: to the test, which plays the controller.
+// withoutWebhookAddress takes away where webhooks lead, with the authority that the test writes there in the place of a
+// hook.
 func withoutWebhookAddress(o *unstructured.Unstructured) {
 	webhooks, found, _ := unstructured.NestedSlice(o.Object, "webhooks")
 	for _, w := range webhooks {

@@ -4,9 +4,7 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
 	"runtime/debug"
-	"syscall"
 
 	"github.com/pwdeploy/pwdeploy/internal/cli"
 )
@@ -19,11 +17,7 @@ var (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-ctx.Done()
-		stop() // a second signal ends the process at once
-	}()
+	ctx, stop := cli.Interruptible(context.Background())
 	code := cli.Run(ctx, os.Args[1:], cli.MainStreams(), build())
 	stop()
 	os.Exit(code)

@@ -32,7 +32,7 @@ something of somebody else stays too.`,
 func (a *app) down(cmd *cobra.Command, f stack.DownOptions) error {
 	cfg, err := a.config(cmd)
 	if err != nil {
-		return err
+		return untouched(cmd, err)
 	}
 	if !f.Yes && !a.interactive() {
 		return &usageError{message: "down asks before it deletes, and there is no terminal to ask on", hint: "give --yes"}
@@ -41,11 +41,11 @@ func (a *app) down(cmd *cobra.Command, f stack.DownOptions) error {
 	defer progress.Close()
 	engine, err := a.open(cmd.Context(), cfg, "Taking down", progress)
 	if err != nil {
-		return err
+		return untouched(cmd, err)
 	}
 	planned, err := engine.PlanDown(cmd.Context(), f)
 	if err != nil {
-		return err
+		return untouched(cmd, err)
 	}
 	if planned.Empty() {
 		return a.print(&stack.DownResult{Target: planned.Target, Removed: []string{}, Kept: []stack.Kept{}}, func() {
@@ -54,15 +54,25 @@ func (a *app) down(cmd *cobra.Command, f stack.DownOptions) error {
 	}
 	ui.DownPlan(a.Err, a.style, planned)
 	if !f.Yes && !a.confirm(cmd.Context(), "Go ahead?") {
-		fmt.Fprintln(a.Err, "Nothing was deleted.")
-		return cmd.Context().Err()
+		return a.declined(cmd, "Nothing was deleted.")
 	}
+	done := stopping(cmd.Context(), progress)
 	result, err := engine.Down(cmd.Context(), planned)
+	done()
 	progress.Close()
 	if err != nil {
 		return err
 	}
 	return a.print(result, func() { ui.Down(a.Out, ui.NewStyle(a.Out, a.getenv), result) })
+}
+
+// declined says what came of a no. An interruption has last words of its own.
+func (a *app) declined(cmd *cobra.Command, message string) error {
+	if err := cmd.Context().Err(); err != nil {
+		return untouched(cmd, err)
+	}
+	fmt.Fprintln(a.Err, message)
+	return nil
 }
 
 // confirm asks; anything but yes means no, an interruption too.

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/pwdeploy/pwdeploy/internal/config"
 	"github.com/pwdeploy/pwdeploy/internal/kube"
 	"github.com/pwdeploy/pwdeploy/internal/stack"
+	"github.com/pwdeploy/pwdeploy/internal/ui"
 )
 
 // Exit codes.
@@ -46,7 +49,7 @@ func (a *app) report(ctx context.Context, err error) int {
 	case errors.Is(err, errTold):
 		return exitFailed
 	case ctx.Err() != nil:
-		fmt.Fprintln(a.Err, "\nInterrupted. What was done so far stays; the same command can be run again.")
+		a.interrupted(err)
 		return exitInterrupted
 	}
 	if !a.parsed {
@@ -75,7 +78,24 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// explain writes what failed, why, and what to do, one error a paragraph.
+// untouched is why a command that changes a deployment ended before it could change anything.
+func untouched(cmd *cobra.Command, err error) error {
+	return &stack.UnfinishedError{Command: cmd.Name(), Err: err}
+}
+
+// interrupted writes the last words of a command that was interrupted.
+func (a *app) interrupted(err error) {
+	fmt.Fprintln(a.Err)
+	var unfinished *stack.UnfinishedError
+	if errors.As(err, &unfinished) {
+		ui.Interrupted(a.Err, a.style, unfinished)
+		return
+	}
+	fmt.Fprintln(a.Err, "Interrupted.")
+}
+
+// explain writes what failed, why, and what to do, one error a paragraph; and last, where the command changes
+// something, the state in which it left the cluster.
 func (a *app) explain(err error) {
 	var up *stack.UpError
 	if errors.As(err, &up) {
@@ -85,14 +105,15 @@ func (a *app) explain(err error) {
 		if up.Timeout {
 			fmt.Fprintln(a.Err, "\nThe time that --timeout gives is up.")
 		}
-		fmt.Fprintf(a.Err, "\nWhat is ready stays. Running pwdeploy %s again is safe; pwdeploy status shows the whole.\n", up.Command)
-		if up.Back != nil {
-			fmt.Fprintf(a.Err, "pwdeploy rollback returns to revision %d, image %s.\n", up.Back.Number, up.Back.Image)
+	} else {
+		for _, e := range flatten(err) {
+			a.explainOne("", e)
 		}
-		return
 	}
-	for _, e := range flatten(err) {
-		a.explainOne("", e)
+	var unfinished *stack.UnfinishedError
+	if errors.As(err, &unfinished) {
+		fmt.Fprintln(a.Err)
+		ui.Failed(a.Err, a.style, unfinished)
 	}
 }
 

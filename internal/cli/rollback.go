@@ -50,7 +50,7 @@ pwdeploy history lists the revisions.`,
 func (a *app) rollback(cmd *cobra.Command, f rollbackFlags) error {
 	cfg, err := a.config(cmd)
 	if err != nil {
-		return err
+		return untouched(cmd, err)
 	}
 	if !f.yes && !a.interactive() {
 		return &usageError{message: "rollback asks before it changes anything, and there is no terminal to ask on", hint: "give --yes"}
@@ -59,18 +59,19 @@ func (a *app) rollback(cmd *cobra.Command, f rollbackFlags) error {
 	defer progress.Close()
 	engine, err := a.open(cmd.Context(), cfg, "Rolling back", progress)
 	if err != nil {
-		return err
+		return untouched(cmd, err)
 	}
 	planned, err := engine.PlanRollback(cmd.Context(), f.RollbackOptions)
 	if err != nil {
-		return err
+		return untouched(cmd, err)
 	}
 	ui.RollbackPlan(a.Err, planned, time.Now())
 	if !f.yes && !a.confirm(cmd.Context(), "Go ahead?") {
-		fmt.Fprintln(a.Err, "Nothing was changed.")
-		return cmd.Context().Err()
+		return a.declined(cmd, "Nothing was changed.")
 	}
+	done := stopping(cmd.Context(), progress)
 	result, err := engine.Rollback(cmd.Context(), planned)
+	done()
 	progress.Close()
 	if err != nil {
 		return err
@@ -85,6 +86,11 @@ func (a *app) rollBackFailed(cmd *cobra.Command, cfg config.Config, failure erro
 	if !errors.As(failure, &up) || cmd.Context().Err() != nil {
 		return failure
 	}
+	unfinished := &stack.UnfinishedError{}
+	errors.As(failure, &unfinished)
+	back := func(err error) error {
+		return &stack.UnfinishedError{Command: "rollback", State: unfinished.State, Err: err}
+	}
 	a.explain(failure)
 	fmt.Fprintln(a.Err)
 	if up.Back == nil {
@@ -95,14 +101,16 @@ func (a *app) rollBackFailed(cmd *cobra.Command, cfg config.Config, failure erro
 	defer progress.Close()
 	engine, err := a.open(cmd.Context(), cfg, "Rolling back", progress)
 	if err != nil {
-		return err
+		return back(err)
 	}
 	planned, err := engine.PlanRollback(cmd.Context(), stack.RollbackOptions{Revision: up.Back.Number})
 	if err != nil {
-		return err
+		return back(err)
 	}
 	ui.RollbackPlan(a.Err, planned, time.Now())
+	done := stopping(cmd.Context(), progress)
 	result, err := engine.Rollback(cmd.Context(), planned)
+	done()
 	progress.Close()
 	if err != nil {
 		return err

@@ -39,15 +39,17 @@ left alone. An ingress controller that somebody else installed is used, never ch
 func (a *app) up(cmd *cobra.Command, f upFlags) error {
 	cfg, err := a.config(cmd)
 	if err != nil {
-		return err
+		return untouched(cmd, err)
 	}
 	progress := ui.NewProgress(a.Err, a.style, a.getenv)
 	defer progress.Close()
 	engine, err := a.open(cmd.Context(), cfg, "Deploying to", progress)
 	if err != nil {
-		return err
+		return untouched(cmd, err)
 	}
+	done := stopping(cmd.Context(), progress)
 	result, err := engine.Up(cmd.Context(), f.UpOptions)
+	done()
 	progress.Close()
 	var refused *stack.RefusedError
 	if errors.As(err, &refused) && f.Agreed == nil && a.agrees(cmd.Context(), refused) {

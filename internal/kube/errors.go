@@ -163,7 +163,7 @@ func (e *DeniedError) Error() string {
 
 // Hint says what to do.
 func (e *DeniedError) Hint() string {
-	return "ask the cluster's administrator for these permissions, or use another user with --context; nothing was changed"
+	return "ask the cluster's administrator for these permissions, or use another user with --context"
 }
 
 // RequestError is a request that the API server did not carry out.

@@ -16,6 +16,7 @@ type Readiness struct {
 	Ref     Ref
 	Ready   bool
 	Missing bool     // it is not there at all
+	Unread  bool     // nothing is known of it
 	Message string   // "2/2 ready", "missing", or what it waits for
 	Image   string   // of a workload: its first container's image
 	Problem *Problem // the cause, where one is known

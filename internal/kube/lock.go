@@ -43,7 +43,7 @@ type Holder struct {
 	Since   time.Time // by the holder's clock
 }
 
-// LockedError says that another run, which is alive, changes the same deployment. Nothing was changed.
+// LockedError says that another run, which is alive, changes the same deployment.
 type LockedError struct {
 	Ref    Ref
 	Holder Holder

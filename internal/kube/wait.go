@@ -317,7 +317,7 @@ func (w *watcher) objects(kind schema.GroupKind, namespace string) []*unstructur
 func unknown(refs []Ref) []Readiness {
 	out := make([]Readiness, 0, len(refs))
 	for _, r := range refs {
-		out = append(out, Readiness{Ref: r, Message: "its state could not be read"})
+		out = append(out, Readiness{Ref: r, Unread: true, Message: "its state could not be read"})
 	}
 	return out
 }

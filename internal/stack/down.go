@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
 
 	"github.com/pwdeploy/pwdeploy/internal/helm"
 	"github.com/pwdeploy/pwdeploy/internal/kube"
@@ -210,11 +211,19 @@ func (e *Engine) planData(ctx context.Context, d *Down) error {
 }
 
 // Down takes the deployment away and waits until it is gone: first the route, then what serves, then the
-// record, so that a run that is cut off can be repeated.
+// record, so that a run that is cut off can be repeated. An error is an *UnfinishedError.
 func (e *Engine) Down(ctx context.Context, d *Down) (*DownResult, error) {
-	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
+	result, err := e.down(ctx, d)
+	if err != nil {
+		return nil, e.unfinished(ctx, "down", err)
+	}
+	return result, nil
+}
+
+func (e *Engine) down(ctx context.Context, d *Down) (*DownResult, error) {
+	begin := time.Now()
 	ctx, lock, err := e.lockDown(ctx, d)
 	if err != nil {
 		return nil, err
@@ -284,6 +293,7 @@ func (e *Engine) takeDown(ctx context.Context, d *Down, lock *held) (*DownResult
 	if !d.app.exists { // the lock made it
 		d.Namespaces = append(d.Namespaces, e.cfg.Namespace)
 	}
+	e.planTeardown(d)
 	out := &DownResult{Target: e.target, Removed: []string{}, Kept: []Kept{}}
 	if err := e.removeRoute(ctx, d); err != nil {
 		return nil, err
@@ -299,6 +309,17 @@ func (e *Engine) takeDown(ctx context.Context, d *Down, lock *held) (*DownResult
 		out.Kept = append(out.Kept, keptData(d)...)
 	}
 	return out, e.removeNamespaces(ctx, d, lock, out)
+}
+
+// planTeardown notes what there is to take away.
+func (e *Engine) planTeardown(d *Down) {
+	for c, there := range map[Component]bool{
+		App: len(d.objects) > 0, Redis: d.redis != nil, Ingress: d.ingress != nil, Data: d.DeleteData && len(d.data) > 0, Namespaces: len(d.Namespaces) > 0,
+	} {
+		if there {
+			e.ledger.set(c, part{})
+		}
+	}
 }
 
 func prefixed(prefix string, in []string) []string {
@@ -323,6 +344,7 @@ func (e *Engine) removeRoute(ctx context.Context, d *Down) error {
 	if !slices.ContainsFunc(d.objects, ingress.Same) {
 		return nil
 	}
+	e.ledger.begin(App, removing(d), "")
 	_, err := e.kube.DeleteOwned(ctx, []kube.Ref{ingress}, e.instance())
 	return err
 }
@@ -342,18 +364,25 @@ func (e *Engine) removeComponents(ctx context.Context, d *Down) error {
 	return group.Wait()
 }
 
+// removing words what is done to the app.
+func removing(d *Down) string { return fmt.Sprintf("removing %d objects", len(d.objects)) }
+
 func (e *Engine) removeApp(ctx context.Context, d *Down) error {
 	if len(d.objects) == 0 {
 		return nil
 	}
-	e.events.start(App, fmt.Sprintf("removing %d objects", len(d.objects)))
+	e.events.start(App, removing(d))
+	e.ledger.begin(App, removing(d), "")
 	if _, err := e.kube.DeleteOwned(ctx, d.objects, e.instance()); err != nil {
 		return err
 	}
+	e.ledger.leave(App, fmt.Sprintf("deleted %d objects", len(d.objects)))
 	if err := e.awaitGone(ctx, App, d.objects); err != nil {
 		return err
 	}
-	e.events.done(App, fmt.Sprintf("removed %d objects", len(d.objects)))
+	done := fmt.Sprintf("removed %d objects", len(d.objects))
+	e.ledger.settle(App, done)
+	e.events.done(App, done)
 	return nil
 }
 
@@ -368,21 +397,25 @@ func (e *Engine) awaitGone(ctx context.Context, c Component, refs []kube.Ref) er
 
 // removeRelease takes a release away and tells of it.
 func (e *Engine) removeRelease(ctx context.Context, c Component, release *helm.Release) error {
-	e.events.start(c, "uninstalling release "+release.Name)
-	err := e.uninstall(ctx, c, release)
+	doing, done := "uninstalling release "+release.Name, "uninstalled release "+release.Name
+	e.events.start(c, doing)
+	e.ledger.begin(c, doing, "the next down takes it up")
+	removed, err := e.helm.Uninstall(ctx, release.Namespace, release.Name, e.timeout())
+	if err == nil {
+		e.ledger.leave(c, done)
+		err = e.removeRest(ctx, c, removed)
+	}
 	if err != nil && !errors.Is(err, helm.ErrReleaseNotFound) {
 		return err
 	}
-	e.events.done(c, "uninstalled release "+release.Name)
+	e.ledger.settle(c, done)
+	e.events.done(c, done)
 	return nil
 }
 
-// uninstall deletes Helm's record last: a run that is cut off finds the release again.
-func (e *Engine) uninstall(ctx context.Context, c Component, release *helm.Release) error {
-	removed, err := e.helm.Uninstall(ctx, release.Namespace, release.Name, e.timeout())
-	if err != nil {
-		return err
-	}
+// removeRest sees to what is left of a release that was uninstalled. Helm's record goes last: a run that is cut off finds
+// the release again.
+func (e *Engine) removeRest(ctx context.Context, c Component, removed *helm.Release) error {
 	if err := e.awaitGone(ctx, c, kube.RefsOf(removed.Objects)); err != nil {
 		return err
 	}
@@ -391,7 +424,7 @@ func (e *Engine) uninstall(ctx context.Context, c Component, release *helm.Relea
 			return err
 		}
 	}
-	return e.helm.Forget(ctx, release.Namespace, release.Name)
+	return e.helm.Forget(ctx, removed.Namespace, removed.Name)
 }
 
 // removeHookLeftovers deletes what ingress-nginx makes outside of its manifest and of its hooks': its certgen's Secret,
@@ -445,9 +478,14 @@ func (e *Engine) bindsOurs(binding *unstructured.Unstructured) bool {
 }
 
 func (e *Engine) removeData(ctx context.Context, d *Down) error {
-	if !d.DeleteData {
+	if len(d.data) == 0 {
 		return nil
 	}
+	if !d.DeleteData {
+		e.ledger.settle(Data, "kept")
+		return nil
+	}
+	e.ledger.begin(Data, "deleting Redis' volumes and password", "what is gone of it can't be had back")
 	for _, ref := range d.data {
 		if _, err := e.kube.Delete(ctx, ref, ""); err != nil {
 			return err
@@ -456,6 +494,7 @@ func (e *Engine) removeData(ctx context.Context, d *Down) error {
 			return err
 		}
 	}
+	e.ledger.settle(Data, "deleted")
 	return nil
 }
 
@@ -470,6 +509,9 @@ func (e *Engine) removeNamespaces(ctx context.Context, d *Down, lock *held, out 
 	appGoes := slices.ContainsFunc(going, app.Same)
 	if len(going) > 0 {
 		e.events.start(Namespaces, "waiting until "+strings.Join(names(going), ", ")+" are gone")
+		e.ledger.begin(Namespaces, "deleting "+strings.Join(names(going), ", "), "")
+	} else {
+		e.ledger.forget(Namespaces)
 	}
 	others := slices.DeleteFunc(slices.Clone(going), app.Same)
 	if _, err := e.kube.DeleteOwned(ctx, others, e.instance()); err != nil {
@@ -481,11 +523,16 @@ func (e *Engine) removeNamespaces(ctx context.Context, d *Down, lock *held, out 
 			return err
 		}
 	}
+	if len(going) > 0 {
+		e.ledger.leave(Namespaces, "deleted "+strings.Join(names(going), ", "))
+	}
 	if err := e.awaitGone(ctx, Namespaces, going); err != nil {
 		return err
 	}
 	if len(going) > 0 {
-		e.events.done(Namespaces, fmt.Sprintf("removed %d", len(going)))
+		done := fmt.Sprintf("removed %d", len(going))
+		e.ledger.settle(Namespaces, done)
+		e.events.done(Namespaces, done)
 	}
 	out.Removed = append(out.Removed, names(going)...)
 	if appGoes {
@@ -500,7 +547,7 @@ func (e *Engine) emptyNamespaces(ctx context.Context, d *Down, out *DownResult) 
 	for _, name := range d.Namespaces {
 		remaining, err := e.foreignContent(ctx, name)
 		switch {
-		case err != nil && ctx.Err() == nil:
+		case unreadable(err) && ctx.Err() == nil:
 			out.Kept = append(out.Kept, Kept{What: "Namespace " + name, Why: "what it holds can't be read: " + err.Error()})
 		case err != nil:
 			return nil, err
@@ -511,6 +558,13 @@ func (e *Engine) emptyNamespaces(ctx context.Context, d *Down, out *DownResult) 
 		}
 	}
 	return going, nil
+}
+
+// unreadable tells that the cluster does not let us look. What broke off, or makes no sense, may be better the next time.
+func unreadable(err error) bool {
+	var refused apierrors.APIStatus
+	var noKinds *discovery.ErrGroupDiscoveryFailed
+	return errors.As(err, &refused) || errors.As(err, &noKinds)
 }
 
 // foreignContent is what a namespace holds beside the record.

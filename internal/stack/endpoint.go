@@ -85,7 +85,9 @@ func (e *VerifyError) Hint() string {
 
 // verify sends real requests through the ingress until they are answered as the app answers them.
 func (e *Engine) verify(ctx context.Context, c controller) (*Served, error) {
-	e.events.start(Endpoint, "asking for http://"+e.cfg.Host+"/pw")
+	asking := "asking for http://" + e.cfg.Host + "/pw"
+	e.events.start(Endpoint, asking)
+	e.ledger.begin(Endpoint, asking, "")
 	begin := time.Now()
 	var balancer *kube.Problem
 	looked := false
@@ -140,6 +142,7 @@ func (e *Engine) balancerProblem(ctx context.Context, c controller) *kube.Proble
 }
 
 func (e *Engine) verified(s *Served) *Served {
+	e.ledger.settle(Endpoint, s.URL+" answered")
 	e.events.done(Endpoint, fmt.Sprintf("%s answered in %.0f ms (%s)", s.URL, s.Millis, how(s)))
 	return s
 }

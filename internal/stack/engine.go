@@ -52,6 +52,7 @@ type Engine struct {
 	helm      *helm.Client
 	charts    *helm.Store
 	events    *emitter
+	ledger    *ledger
 
 	leaseDuration time.Duration
 }
@@ -100,7 +101,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (*Engine, error) {
 		return nil, err
 	}
 	return &Engine{
-		cfg: cfg, version: o.Version, kube: client, nodes: nodes, inventory: inventory, unread: unread, events: events, leaseDuration: o.LeaseDuration,
+		cfg: cfg, version: o.Version, kube: client, nodes: nodes, inventory: inventory, unread: unread, events: events, ledger: newLedger(), leaseDuration: o.LeaseDuration,
 		target: targetOf(cfg, client, nodes, inventory),
 		charts: helm.NewStore(cacheDir),
 		helm: helm.NewClient(helm.ClientOptions{

@@ -15,6 +15,7 @@ const (
 	App      Component = "app"
 	Endpoint Component = "endpoint" // the address under which the app is served
 
+	Data       Component = "data"       // Redis', where down deletes it: only in its last words
 	Namespaces Component = "namespaces" // down waits for them
 	Lock       Component = "lock"       // told of only where another run holds it, or it can't be renewed
 	Cluster    Component = "cluster"    // the API server: only when it makes trouble
@@ -22,7 +23,7 @@ const (
 
 // Components are all of them, in the order in which they are shown.
 func Components() []Component {
-	return []Component{Lock, Redis, Ingress, App, Endpoint, Namespaces, Cluster}
+	return []Component{Lock, Redis, Ingress, App, Endpoint, Data, Namespaces, Cluster}
 }
 
 // EventKind says what an event means for its component.

@@ -25,10 +25,8 @@ type held struct {
 //
 // What was read before may be out of date then: stale tells.
 func (e *Engine) lock(ctx context.Context, command string, timeout time.Duration, namespace namespacePlan) (context.Context, *held, error) {
-	if !namespace.exists {
-		if _, err := e.kube.Apply(ctx, namespace.object, e.instance()); err != nil {
-			return nil, nil, err
-		}
+	if err := e.makeLockable(ctx, namespace); err != nil {
+		return nil, nil, err
 	}
 	locked, lock, err := e.kube.Lock(ctx, kube.LockOptions{
 		Namespace: e.cfg.Namespace, Who: whoAmI(), Command: command, Duration: e.leaseDuration, Timeout: timeout,
@@ -46,6 +44,25 @@ func (e *Engine) lock(ctx context.Context, command string, timeout time.Duration
 		e.events.done(Lock, "ours now")
 	}
 	return locked, &held{Engine: e, lock: lock}, nil
+}
+
+// makeLockable makes the namespace that the lock lives in. One that another first run has made meanwhile is left as it
+// is: it may not be this run's to change.
+func (e *Engine) makeLockable(ctx context.Context, namespace namespacePlan) error {
+	if namespace.exists {
+		return nil
+	}
+	found, err := e.kube.Find(ctx, kube.RefOf(namespace.object))
+	if err != nil || found != nil {
+		return err
+	}
+	name := namespace.object.GetName()
+	e.ledger.begin(Namespaces, "making "+name, "it may be there")
+	if _, err := e.kube.Apply(ctx, namespace.object, e.instance()); err != nil {
+		return err
+	}
+	e.ledger.settle(Namespaces, name+" made")
+	return nil
 }
 
 // lostLock puts the loss of the lock, if that ended the context, in place of what it brought about.

@@ -3,6 +3,7 @@ package stack
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -71,10 +72,17 @@ func (e *Engine) namespaceObject(name string) *unstructured.Unstructured {
 // makeNamespaces applies the namespaces that are ours or missing. Somebody else's is used as it is.
 func (e *Engine) makeNamespaces(ctx context.Context, plans []namespacePlan) (bool, error) {
 	var ours []*kube.Trial
+	var missing []string
 	for _, p := range plans {
 		if p.ours {
 			ours = append(ours, p.trial)
 		}
+		if !p.exists {
+			missing = append(missing, p.object.GetName())
+		}
+	}
+	if len(missing) > 0 {
+		e.ledger.begin(Namespaces, "making "+strings.Join(missing, ", "), "some may be there")
 	}
 	changes, err := e.kube.CarryAll(ctx, ours)
 	return changed(changes), err

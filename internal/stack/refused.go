@@ -77,7 +77,7 @@ func (e *RefusedError) Hint() string {
 	if len(e.Conflicts) > 0 {
 		parts = append(parts, "--take-over sets just these fields to our values; or undo the change, or set the same value in pwdeploy.yaml")
 	}
-	return strings.Join(append(parts, "nothing was changed"), "\n")
+	return strings.Join(parts, "\n")
 }
 
 // Ask is the question that a person can answer with yes to go on, or empty if none can.

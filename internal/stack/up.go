@@ -42,7 +42,6 @@ type Step struct {
 type UpError struct {
 	Failures []ComponentError
 	Timeout  bool
-	Command  string    // that failed and can be run again: up or rollback
 	Back     *Revision // what was deployed before, which a rollback returns to; nil if there is none
 }
 
@@ -88,14 +87,25 @@ func (o UpOptions) command() string {
 
 // Up makes the deployment what the configuration says, waits until it is ready and proves it by a
 // request. It can be interrupted and run again.
+//
+// An error is an *UnfinishedError.
 func (e *Engine) Up(ctx context.Context, o UpOptions) (*UpResult, error) {
-	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
+	result, err := e.up(ctx, o)
+	if err != nil {
+		return nil, e.unfinished(ctx, o.command(), err)
+	}
+	return result, nil
+}
+
+func (e *Engine) up(ctx context.Context, o UpOptions) (*UpResult, error) {
+	begin := time.Now()
 	p, err := e.makePlan(ctx, o)
 	if err != nil {
 		return nil, err
 	}
+	e.ledger.plan(Redis, Ingress, App)
 	r := &run{Engine: e, options: o, plan: p, result: &UpResult{Target: e.target, Next: []Step{}}}
 	if r.settled = r.isSettled(ctx); r.settled {
 		err = r.carryOut(ctx)
@@ -187,13 +197,17 @@ func (r *run) prepare(ctx context.Context) error {
 		r.changed()
 	}
 	r.record = r.inventoryBefore()
+	r.ledger.begin(Namespaces, "recording what is about to be made", "")
 	if !r.upToDate() {
 		if err := r.recordBefore(ctx, <-user); err != nil {
 			return err
 		}
 	}
-	r.password, err = r.ensurePassword(ctx)
-	return err
+	if r.password, err = r.ensurePassword(ctx); err != nil {
+		return err
+	}
+	r.ledger.forget(Namespaces)
+	return nil
 }
 
 // upToDate reports whether the last run was complete and recorded just what this one will: then nothing
@@ -292,13 +306,14 @@ func (r *run) failure(ctx context.Context) error {
 	if errors.Is(ctx.Err(), context.Canceled) { // interrupted, or the lock was lost
 		return ctx.Err()
 	}
-	return &UpError{Failures: r.failed, Timeout: ctx.Err() != nil, Command: r.options.command()}
+	return &UpError{Failures: r.failed, Timeout: ctx.Err() != nil}
 }
 
 func (r *run) upController(ctx, waitCtx context.Context, ready chan<- struct{}) error {
 	if r.plan.controller.foreign {
 		r.events.start(Ingress, "")
 		r.note(Ingress, "reused", "class "+r.plan.controller.class)
+		r.ledger.settle(Ingress, fmt.Sprintf("not ours: class %s is used as it is", r.plan.controller.class))
 		r.events.done(Ingress, fmt.Sprintf("not ours: class %s is there already and is used as it is", r.plan.controller.class))
 		close(ready)
 		return nil
@@ -310,25 +325,29 @@ func (r *run) upController(ctx, waitCtx context.Context, ready chan<- struct{}) 
 	return nil
 }
 
-// underWay and pastTense word what is done to a release.
+// presentTense and pastTense word what is done to a release.
 var (
-	underWay  = map[helm.Action]string{helm.ActionInstall: "installing", helm.ActionUpgrade: "upgrading", helm.ActionRollback: "going back to"}
-	pastTense = map[helm.Action]string{helm.ActionNone: "unchanged", helm.ActionInstall: "installed", helm.ActionUpgrade: "upgraded", helm.ActionRollback: "rolled back"}
+	presentTense = map[helm.Action]string{helm.ActionInstall: "installing", helm.ActionUpgrade: "upgrading", helm.ActionRollback: "going back to"}
+	pastTense    = map[helm.Action]string{helm.ActionNone: "unchanged", helm.ActionInstall: "installed", helm.ActionUpgrade: "upgraded", helm.ActionRollback: "rolled back"}
 )
 
 // upRelease installs or upgrades a release and waits until its objects are ready.
 func (r *run) upRelease(ctx, waitCtx context.Context, c Component, rp releasePlan) error {
+	chart := fmt.Sprintf("chart %s %s", rp.spec.Chart.Name, rp.spec.Chart.Version)
 	if rp.Action != helm.ActionNone {
-		first := ""
+		doing := presentTense[rp.Action] + " " + chart
 		if rp.Current != nil && rp.Current.Status == helm.StatusUninstalling {
-			first = "finishing an uninstall that was cut off, then "
+			doing = "finishing an uninstall that was cut off, then " + doing
 		}
-		r.events.progress(c, fmt.Sprintf("%s%s chart %s %s", first, underWay[rp.Action], rp.spec.Chart.Name, rp.spec.Chart.Version))
+		r.events.progress(c, doing)
+		r.ledger.begin(c, doing, "the next run recovers the release")
 		r.changed()
 		if err := r.applyRelease(ctx, c, rp); err != nil {
 			return err
 		}
 	}
+	did := chart + " " + pastTense[rp.Action]
+	r.ledger.carry(c, did)
 	objs, err := r.helm.Objects(ctx, rp.spec.Namespace, rp.spec.Name)
 	if err != nil {
 		return err
@@ -337,7 +356,8 @@ func (r *run) upRelease(ctx, waitCtx context.Context, c Component, rp releasePla
 		return err
 	}
 	r.note(c, pastTense[rp.Action], rp.spec.Chart.Version)
-	r.events.done(c, fmt.Sprintf("ready, chart %s %s %s", rp.spec.Chart.Name, rp.spec.Chart.Version, pastTense[rp.Action]))
+	r.ledger.settle(c, "ready, "+did)
+	r.events.done(c, "ready, "+did)
 	return nil
 }
 
@@ -346,62 +366,92 @@ func (r *run) upRelease(ctx, waitCtx context.Context, c Component, rp releasePla
 // their logs, so what was seen of it last is kept.
 func (r *run) applyRelease(ctx context.Context, c Component, rp releasePlan) error {
 	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	hooks := &hookWatch{}
+	hooks := &hookWatch{last: map[kube.Ref]kube.Readiness{}}
+	var watches sync.WaitGroup
 	rp.spec.OnHook = func(kind, namespace, name string) {
-		if kind != "Job" {
+		if kind != kube.JobKind.Kind {
 			return
 		}
 		r.events.progress(c, "waiting for hook Job "+name)
 		ref := kube.Ref{GroupVersionKind: kube.JobKind, Namespace: namespace, Name: name}
+		hooks.begin(ref)
+		r.ledger.saw(c, []kube.Readiness{{Ref: ref}})
 		tell := r.tellProblems(c)
-		go func() {
+		watches.Go(func() {
 			err := r.kube.Wait(ctx, []kube.Ref{ref}, func(states []kube.Readiness) {
-				hooks.see(states)
+				if hooks.see(states) {
+					r.ledger.saw(c, states)
+				}
 				tell(states)
 			})
 			var notReady *kube.NotReadyError
-			if errors.As(err, &notReady) && !notReady.Timeout {
+			if errors.As(err, &notReady) && !hooks.late(ref, notReady) {
 				stop(err)
 			}
-		}()
+		})
 	}
 	err := r.changeRelease(ctx, rp)
+	cause := context.Cause(ctx)
+	stop(nil)
+	watches.Wait()
 	var hopeless *kube.NotReadyError
-	if errors.As(context.Cause(ctx), &hopeless) {
+	if errors.As(cause, &hopeless) {
 		return hopeless
 	}
-	return hooks.explain(err)
+	return hooks.explain(ctx, err)
 }
 
-// hookWatch remembers why hooks did not end well.
+// hookWatch remembers what was seen of hooks.
 type hookWatch struct {
-	mu   sync.Mutex
-	last map[string]kube.Readiness
+	mu      sync.Mutex
+	current kube.Ref                    // the one that Helm waits for
+	last    map[kube.Ref]kube.Readiness // of each, with a problem
+	overdue *kube.NotReadyError         // why the current one was not done in time
 }
 
-func (h *hookWatch) see(states []kube.Readiness) {
+func (h *hookWatch) begin(ref kube.Ref) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.last == nil {
-		h.last = map[string]kube.Readiness{}
-	}
-	for _, s := range states {
-		if s.Problem != nil {
-			h.last[s.Ref.Namespace+"/"+s.Ref.Name] = s
-		}
-	}
+	h.current = ref
 }
 
-// explain adds to the failure of a hook what was seen of it.
-func (h *hookWatch) explain(err error) error {
+// see reports whether Helm waits for what was seen.
+func (h *hookWatch) see(states []kube.Readiness) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	current := false
+	for _, s := range states {
+		current = current || s.Ref.Same(h.current)
+		if s.Problem != nil {
+			h.last[s.Ref] = s
+		}
+	}
+	return current
+}
+
+// late notes that a hook was not done when the wait for it ended, unless waiting longer can't help: then it
+// reports false.
+func (h *hookWatch) late(ref kube.Ref, err *kube.NotReadyError) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err.Timeout && ref.Same(h.current) {
+		h.overdue = err
+	}
+	return err.Timeout
+}
+
+// explain adds to the failure of a hook, or to the end of the time while it was waited for, what was seen of it.
+func (h *hookWatch) explain(ctx context.Context, err error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err != nil && h.overdue != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return h.overdue
+	}
 	var hook *helm.HookError
 	if !errors.As(err, &hook) {
 		return err
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	seen, ok := h.last[hook.Namespace+"/"+hook.Name]
+	seen, ok := h.last[kube.Ref{GroupVersionKind: kube.JobKind, Namespace: hook.Namespace, Name: hook.Name}]
 	if !ok {
 		return err
 	}
@@ -444,6 +494,7 @@ func (r *run) note(c Component, action, version string) {
 // wait waits for refs and tells what it waits for.
 func (r *run) wait(ctx, waitCtx context.Context, c Component, refs []kube.Ref) error {
 	err := r.kube.Wait(waitCtx, refs, func(states []kube.Readiness) {
+		r.ledger.saw(c, states)
 		if firstProblem(states) != nil {
 			r.tellProblems(c)(states)
 		} else if text := waitingFor(states); text != "" {
@@ -451,7 +502,11 @@ func (r *run) wait(ctx, waitCtx context.Context, c Component, refs []kube.Ref) e
 		}
 	})
 	var notReady *kube.NotReadyError
-	if errors.As(err, &notReady) && notReady.Timeout && ctx.Err() == nil {
+	if !errors.As(err, &notReady) {
+		return err
+	}
+	r.ledger.saw(c, notReady.Objects)
+	if notReady.Timeout && ctx.Err() == nil {
 		return errGivenUp
 	}
 	return err
@@ -474,22 +529,55 @@ func waitingFor(states []kube.Readiness) string {
 
 // upApp applies the app's objects at once, the Ingress when the controller takes it, and waits.
 func (r *run) upApp(ctx, waitCtx context.Context, controllerReady <-chan struct{}) error {
-	r.events.start(App, "image "+r.cfg.Image)
+	image := "image " + r.cfg.Image
+	r.events.start(App, image)
+	r.ledger.begin(App, "applying "+image, "")
 	changes, err := r.applyFirst(ctx)
 	if err != nil {
+		r.ledger.begin(App, "applying "+image, appliedOf(changes, len(r.plan.app.trials)))
 		return err
 	}
+	if changed(changes) {
+		r.changed()
+	}
+	routed := r.plan.app.trial(kube.RefOf(r.plan.app.ingress)).Action == kube.Unchanged
+	r.ledger.carry(App, r.appliedSoFar(changes, routed))
 	if err := r.rollOut(ctx, waitCtx, controllerReady, &changes); err != nil {
 		return err
 	}
-	action := "unchanged"
-	if changed(changes) {
-		r.changed()
-		action = "applied"
-	}
+	action := appAction(changes)
 	r.note(App, action, r.cfg.Image)
+	r.ledger.settle(App, fmt.Sprintf("ready, %s %s", image, action))
 	r.events.done(App, fmt.Sprintf("ready, %s with %d replicas, %s", r.cfg.Image, r.plan.app.replicas(), summary(changes)))
 	return nil
+}
+
+// appAction is what was done to the app.
+func appAction(changes []kube.Change) string {
+	if changed(changes) {
+		return "applied"
+	}
+	return "unchanged"
+}
+
+// appliedSoFar words what was done to the app. Its Ingress is not applied before the controller takes it.
+func (r *run) appliedSoFar(changes []kube.Change, routed bool) string {
+	text := "image " + r.cfg.Image + " " + appAction(changes)
+	if !routed {
+		text += " but for its Ingress"
+	}
+	return text
+}
+
+// appliedOf counts what was applied of all objects before something failed.
+func appliedOf(changes []kube.Change, all int) string {
+	n := 0
+	for _, c := range changes {
+		if c.Action != "" {
+			n++
+		}
+	}
+	return fmt.Sprintf("%d of %d objects are as they should be", n, all)
 }
 
 // applyFirst applies all but the Ingress, and has pods pull again that could not. The password may have been made since the plan.
@@ -561,8 +649,15 @@ func (r *run) applyIngress(ctx, waitCtx context.Context, controllerReady <-chan 
 		}
 	}
 	change, err := r.kube.Carry(ctx, trial)
+	if err != nil {
+		return err
+	}
 	*changes = append(*changes, change)
-	return err
+	if change.Action != kube.Unchanged {
+		r.changed()
+	}
+	r.ledger.carry(App, r.appliedSoFar(*changes, true))
+	return nil
 }
 
 // summary counts what happened: "7 created, 2 unchanged".
@@ -590,7 +685,7 @@ func (r *run) finish(ctx context.Context) error {
 	}
 	served, err := r.verify(ctx, r.plan.controller)
 	if err != nil {
-		return &UpError{Failures: []ComponentError{{Endpoint, err}}, Timeout: ctx.Err() != nil, Command: r.options.command()}
+		return &UpError{Failures: []ComponentError{{Endpoint, err}}, Timeout: ctx.Err() != nil}
 	}
 	r.result.Endpoint, r.result.Next = served, r.nextSteps(ctx, served)
 	slices.SortFunc(r.result.Components, func(a, b ComponentChange) int {

@@ -32,6 +32,7 @@ func NewProgress(w io.Writer, style Style, getenv func(string) string) Progress 
 
 // plain writes a line an event, as CI logs want it.
 type plain struct {
+	mu    sync.Mutex
 	w     io.Writer
 	style Style
 }
@@ -41,6 +42,8 @@ func (p *plain) Handle(e stack.Event) {
 	if e.Message == "" {
 		return
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	fmt.Fprintln(p.w, line(p.style, sign(p.style, e.Kind), e))
 	if e.Hint != "" {
 		fmt.Fprintf(p.w, "  %*s%s\n", nameWidth, "", p.style.Dim(e.Hint))
@@ -156,7 +159,7 @@ func (l *live) Close() {
 // erase takes the live lines off the screen.
 func (l *live) erase() {
 	if l.drawn > 0 {
-		fmt.Fprintf(l.out, "\x1b[%dA\x1b[J", l.drawn)
+		fmt.Fprintf(l.out, "\r\x1b[%dA\x1b[J", l.drawn) // a terminal shows ^C where the cursor is
 	}
 	l.drawn = 0
 }
@@ -164,7 +167,7 @@ func (l *live) erase() {
 func (l *live) draw() {
 	var b strings.Builder
 	if l.drawn > 0 {
-		fmt.Fprintf(&b, "\x1b[%dA", l.drawn)
+		fmt.Fprintf(&b, "\r\x1b[%dA", l.drawn)
 	}
 	l.drawn = 0
 	width, _, err := term.GetSize(int(l.out.Fd()))

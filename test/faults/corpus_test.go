@@ -74,6 +74,15 @@ func TestCorpus(t *testing.T) {
 	}
 }
 
+// TestStates: of every up that fails it is known what it has to say of the state of the cluster.
+func TestStates(t *testing.T) {
+	for _, s := range corpus() {
+		if up := len(s.command) == 0 || s.command[0] == "up"; up && s.want.code != 0 && s.want.state == "" {
+			t.Errorf("%s: no state is wanted", s.name)
+		}
+	}
+}
+
 // againScenes get a second chance.
 type againScenes struct {
 	mu     sync.Mutex

@@ -22,24 +22,24 @@ func chartScenes() []scene {
 	}
 	return []scene{
 		{name: "chart download: refused", provoke: func(t *testing.T, s *harness.Site) { useChart(t, s, "https://127.0.0.1:1/redis.tgz") },
-			want: want{code: 1, object: "chart https://127.0.0.1:1/redis.tgz", reason: "connection refused", hint: "check the network and HTTPS_PROXY"}},
+			want: want{code: 1, object: "chart https://127.0.0.1:1/redis.tgz", reason: "connection refused", hint: "check the network and HTTPS_PROXY", state: nothingChanged}},
 		{name: "chart download: 401", provoke: answers(http.StatusUnauthorized),
-			want: want{code: 1, object: "/redis.tgz", reason: "answers 401 Unauthorized", hint: "helm registry login"}},
+			want: want{code: 1, object: "/redis.tgz", reason: "answers 401 Unauthorized", hint: "helm registry login", state: nothingChanged}},
 		{name: "chart download: 404", provoke: answers(http.StatusNotFound),
-			want: want{code: 1, object: "/redis.tgz", reason: "answers 404 Not Found", hint: "check the reference and the version"}},
+			want: want{code: 1, object: "/redis.tgz", reason: "answers 404 Not Found", hint: "check the reference and the version", state: nothingChanged}},
 		{name: "chart download: 429", provoke: answers(http.StatusTooManyRequests),
-			want: want{code: 1, object: "/redis.tgz", reason: "answers 429 Too Many Requests", hint: "limits anonymous downloads"}},
+			want: want{code: 1, object: "/redis.tgz", reason: "answers 429 Too Many Requests", hint: "limits anonymous downloads", state: nothingChanged}},
 		{name: "chart truncated", provoke: chartFrom(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", strconv.Itoa(1000))
 			_, _ = w.Write([]byte("the beginning"))
 		}),
-			want: want{code: 1, object: "/redis.tgz", reason: "the download broke off"}},
+			want: want{code: 1, object: "/redis.tgz", reason: "the download broke off", state: nothingChanged}},
 		{name: "chart with another digest", provoke: func(t *testing.T, s *harness.Site) {
 			archive := pack(t, map[string]string{"redis/Chart.yaml": "apiVersion: v2\nname: redis\nversion: 1.0.0\n"})
 			chartFrom(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(archive) })(t, s)
 			s.Env = append(s.Env, "PWDEPLOY_REDIS_CHART_DIGEST=sha256:"+strings.Repeat("0", 64))
 		},
-			want: want{code: 1, object: "/redis.tgz", reason: "not sha256:0000", says: []string{"as pinned"}, hint: "nothing was used of it"}},
+			want: want{code: 1, object: "/redis.tgz", reason: "not sha256:0000", says: []string{"as pinned"}, hint: "nothing was used of it", state: nothingChanged}},
 		{name: "chart that does not render", provoke: func(t *testing.T, s *harness.Site) {
 			archive := pack(t, map[string]string{
 				"redis/Chart.yaml":            "apiVersion: v2\nname: redis\nversion: 1.0.0\n",
@@ -47,7 +47,7 @@ func chartScenes() []scene {
 			})
 			useChart(t, s, file(t, "redis.tgz", archive))
 		},
-			want: want{code: 1, object: "redis 1.0.0", reason: "a password is missing"}},
+			want: want{code: 1, object: "redis 1.0.0", reason: "a password is missing", state: nothingChanged}},
 		{name: "cache folder not writable", provoke: func(t *testing.T, s *harness.Site) {
 			useCache(s, filepath.Join(file(t, "file", nil), "cache")) // below a file no folder can be made, by root neither
 		},

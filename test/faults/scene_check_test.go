@@ -13,11 +13,11 @@ import (
 func checkScenes() []scene {
 	return []scene{
 		{name: "quota that is used up", provoke: quota,
-			want: want{code: 1, object: "Deployment {app}/pw-crud", reason: "exceeded quota", hint: "kubectl -n {app} describe resourcequota,limitrange"}},
+			want: want{code: 1, object: "Deployment {app}/pw-crud", reason: "exceeded quota", hint: "kubectl -n {app} describe resourcequota,limitrange", state: nothingChanged}},
 		{name: "limit range", provoke: limitRange,
-			want: want{code: 1, object: "Deployment {app}/pw-crud", reason: "maximum memory usage per Container is 10Mi", hint: "kubectl -n {app} describe resourcequota,limitrange"}},
+			want: want{code: 1, object: "Deployment {app}/pw-crud", reason: "maximum memory usage per Container is 10Mi", hint: "kubectl -n {app} describe resourcequota,limitrange", state: nothingChanged}},
 		{name: "Pod Security refuses", provoke: podSecurity,
-			want: want{code: 1, object: "Deployment {ingress}/ingress-nginx-controller", reason: `violates PodSecurity "baseline:latest"`, says: []string{"hostPort"}, hint: "kubectl get namespace {ingress} --show-labels"}},
+			want: want{code: 1, object: "Deployment {ingress}/ingress-nginx-controller", reason: `violates PodSecurity "baseline:latest"`, says: []string{"hostPort"}, hint: "kubectl get namespace {ingress} --show-labels", state: nothingChanged}},
 	}
 }
 

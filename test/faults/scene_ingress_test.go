@@ -16,40 +16,43 @@ import (
 	"github.com/pwdeploy/pwdeploy/test/harness"
 )
 
+// notRouted is the state of an app whose Ingress the cluster does not take.
+const notRouted = "  app            image pw/crudservice:latest applied but for its Ingress"
+
 // ingressScenes are about what the cluster does not let in.
 func ingressScenes() []scene {
 	refused, asked := make(chan time.Time, 1), make(chan time.Time, 1)
 	return []scene{
 		{name: "admission webhook refuses", provoke: webhookAnswers(0, "no Ingress without a cost centre", refused), shown: moment(refused),
 			want: want{code: 1, object: "Ingress {app}/pw-crud", reason: `admission webhook "judge.example.test" denied the request`,
-				says: []string{"no Ingress without a cost centre"}, hint: "do what it asks for"}},
+				says: []string{"no Ingress without a cost centre"}, hint: "do what it asks for", state: notRouted}},
 		{name: "admission webhook times out", provoke: webhookAnswers(10*time.Second, "", asked), shown: gaveUp(asked), command: []string{"up", "--timeout", "40s"},
-			want: want{code: 1, object: "Ingress {app}/pw-crud", reason: `failed calling webhook "judge.example.test"`, hint: "kubectl get validatingwebhookconfigurations"}},
+			want: want{code: 1, object: "Ingress {app}/pw-crud", reason: `failed calling webhook "judge.example.test"`, hint: "kubectl get validatingwebhookconfigurations", state: notRouted}},
 		{name: "admission webhook without endpoints", provoke: func(t *testing.T, s *harness.Site) {
 			ns := harness.Namespace(t, nil)
 			harness.Create(t, harness.Object(t, ns, "{apiVersion: v1, kind: Service, metadata: {name: judge}, spec: {ports: [{port: 443}], selector: {a: b}}}"))
 			webhook(t, s, fmt.Sprintf("{service: {namespace: %s, name: judge}}", ns))
 		}, command: []string{"up", "--timeout", "30s"},
-			want: want{code: 1, object: "ValidatingWebhookConfiguration {app}", reason: "its Service has no ready endpoint", says: []string{"judge.example.test"}, hint: "get pods"}},
+			want: want{code: 1, object: "ValidatingWebhookConfiguration {app}", reason: "its Service has no ready endpoint", says: []string{"judge.example.test"}, hint: "get pods", state: notRouted}},
 		{name: "admission webhook left over", provoke: func(t *testing.T, s *harness.Site) {
 			webhook(t, s, "{service: {namespace: "+s.App+"-gone, name: judge}}")
 		},
-			want: want{code: 1, object: "ValidatingWebhookConfiguration {app}", reason: "its namespace is gone", hint: "kubectl delete validatingwebhookconfiguration {app}"}},
+			want: want{code: 1, object: "ValidatingWebhookConfiguration {app}", reason: "its namespace is gone", hint: "kubectl delete validatingwebhookconfiguration {app}", state: nothingChanged}},
 		{name: "ingress class owned by another", provoke: func(t *testing.T, s *harness.Site) {
 			harness.MakeNamespace(t, s.Ingress, nil)
 			harness.Create(t, harness.Object(t, s.Ingress, `{apiVersion: v1, kind: Secret, type: helm.sh/release.v1, metadata: {name: sh.helm.release.v1.ingress-nginx.v1, labels: {
   owner: helm, name: ingress-nginx, version: "1", status: deployed, pwdeploy/instance: `+s.App+`}}, stringData: {release: ""}}`))
 		},
-			want: want{code: 1, object: "IngressClass {class}", reason: "belongs to another controller", hint: "ingress.className"}},
+			want: want{code: 1, object: "IngressClass {class}", reason: "belongs to another controller", hint: "ingress.className", state: nothingChanged}},
 		{name: "host used by another Ingress", provoke: func(t *testing.T, s *harness.Site) {
 			ns := harness.Namespace(t, nil)
 			harness.Create(t, harness.Object(t, ns, fmt.Sprintf(`{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: theirs}, spec: {ingressClassName: %s, rules: [
   {host: %s, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: theirs, port: {number: 80}}}}]}}]}}`, s.Class, s.Host)))
 		},
-			want:  want{code: 1, object: "host {host} with path /", reason: "is served by Ingress", says: []string{"/theirs"}, hint: "--host"},
+			want:  want{code: 1, object: "host {host} with path /", reason: "is served by Ingress", says: []string{"/theirs"}, hint: "--host", state: nothingChanged},
 			after: untouched},
 		{name: "namespace terminating", provoke: terminating,
-			want: want{code: 1, object: "Namespace {app}", reason: "is being deleted", says: []string{"example.test/held"}, hint: "kubectl get namespace {app}"}},
+			want: want{code: 1, object: "Namespace {app}", reason: "is being deleted", says: []string{"example.test/held"}, hint: "kubectl get namespace {app}", state: nothingChanged}},
 		{name: "finalizer stuck", provoke: func(t *testing.T, s *harness.Site) {
 			if r := s.Pwdeploy(t.Context(), "up"); r.Code != 0 {
 				t.Fatal(r.Errors)
@@ -62,7 +65,8 @@ func ingressScenes() []scene {
 			}
 			t.Cleanup(func() { harness.Unhold(t, ref) })
 		}, command: []string{"down", "--yes", "--timeout", "8s"},
-			want: want{code: 1, object: "Service {app}/pw-crud", reason: "example.test/held", hint: "kubectl -n {app} patch service pw-crud"}},
+			want: want{code: 1, object: "Service {app}/pw-crud", reason: "example.test/held", hint: "kubectl -n {app} patch service pw-crud",
+				state: "  app            deleted 8 objects, not all gone yet\n"}},
 	}
 }
 

@@ -19,6 +19,9 @@ import (
 // master is the pod that most scenes are about.
 const master = "Pod {redis}/redis-master-0"
 
+// masterWaits is the state that they leave.
+const masterWaits = "installed, not ready: StatefulSet redis-master 0/1 ready"
+
 // podScenes are about pods that don't become ready. What a kubelet would write is written by the scene, in the words
 // of Kubernetes 1.37 and containerd, on a node of its own on which nobody else acts.
 func podScenes() []scene {
@@ -33,7 +36,7 @@ func podScenes() []scene {
 	}
 	const pulling = `failed to pull and unpack image "reg.test/redis:1": failed to resolve reference "reg.test/redis:1": `
 	played := func(name string, status corev1.ContainerStatus, w want) scene {
-		w.code, w.object = 1, master
+		w.code, w.object, w.state = 1, master, masterWaits
 		return scene{name: name, provoke: ownNode, shown: playMaster(status), want: w}
 	}
 	limited := played("registry limits pulls (429)", waiting("ErrImagePull", pulling+"unexpected status from HEAD request to https://reg.test/v2/redis/manifests/1: 429 Too Many Requests"),
@@ -56,7 +59,7 @@ func scheduleScenes() []scene {
 	unscheduled := func(name, values, hint string, says ...string) scene {
 		return scene{name: name, command: []string{"up", "--timeout", "25s"}, // a node may be added, so pwdeploy waits a minute
 			provoke: redisValues(values), shown: showsCondition(corev1.PodScheduled),
-			want: want{code: 1, object: master, reason: "Unschedulable", says: says, hint: hint}}
+			want: want{code: 1, object: master, reason: "Unschedulable", says: says, hint: hint, state: masterWaits}}
 	}
 	return []scene{
 		unscheduled("node selector that fits nothing", "master: {nodeSelector: {example.test/disk: none}}", "(example.test/disk=none)"),
@@ -72,7 +75,7 @@ func refusalScenes() []scene {
 		return scene{name: name, provoke: func(t *testing.T, s *harness.Site) {
 			harness.MakeNamespace(t, s.Redis, nil)
 			harness.Create(t, harness.Object(t, s.Redis, object))
-		}, want: want{code: 1, object: "StatefulSet {redis}/redis-master", reason: "the cluster does not take its pods", says: []string{says}, hint: "describe resourcequota,limitrange"}}
+		}, want: want{code: 1, object: "StatefulSet {redis}/redis-master", reason: "the cluster does not take its pods", says: []string{says}, hint: "describe resourcequota,limitrange", state: nothingChanged}}
 	}
 	return []scene{
 		refused("quota", "{apiVersion: v1, kind: ResourceQuota, metadata: {name: none}, spec: {hard: {count/pods: 0}}}", "exceeded quota: none"),

@@ -40,17 +40,17 @@ func serverScenes() []scene {
 		{name: "API server throttles", provoke: through(throttled, proxy.Session{Plan: between(inTheMiddle, inTheMiddle+20, proxy.TooMany)}), shown: moment(throttled),
 			want: want{code: 0, reason: "the API server throttles requests", says: []string{"429 Too Many Requests"}}},
 		{name: "API server not there", provoke: changed(func(c *clientcmdapi.Config) { cluster(c).Server = "https://127.0.0.1:1" }),
-			want: want{code: 4, object: "https://127.0.0.1:1", reason: "nothing listens", hint: "--context"}},
+			want: want{code: 4, object: "https://127.0.0.1:1", reason: "nothing listens", hint: "--context", state: nothingChanged}},
 		{name: "certificate of an unknown authority", provoke: certified(now.Add(-time.Hour), now.Add(time.Hour), "127.0.0.1", false),
-			want: want{code: 4, object: "https://127.0.0.1:", reason: "signed by an authority that the kubeconfig does not name", hint: "fetch it again"}},
+			want: want{code: 4, object: "https://127.0.0.1:", reason: "signed by an authority that the kubeconfig does not name", hint: "fetch it again", state: nothingChanged}},
 		{name: "certificate expired", provoke: certified(now.Add(-2*time.Hour), now.Add(-time.Hour), "127.0.0.1", true),
-			want: want{code: 4, object: "https://127.0.0.1:", reason: "the API server's certificate expired on ", hint: "check this machine's clock"}},
+			want: want{code: 4, object: "https://127.0.0.1:", reason: "the API server's certificate expired on ", hint: "check this machine's clock", state: nothingChanged}},
 		{name: "certificate not yet valid", provoke: certified(now.Add(time.Hour), now.Add(2*time.Hour), "127.0.0.1", true),
-			want: want{code: 4, object: "https://127.0.0.1:", reason: "the API server's certificate is not valid before ", hint: "check this machine's clock"}},
+			want: want{code: 4, object: "https://127.0.0.1:", reason: "the API server's certificate is not valid before ", hint: "check this machine's clock", state: nothingChanged}},
 		{name: "certificate for another name", provoke: certified(now.Add(-time.Hour), now.Add(time.Hour), "elsewhere.test", true),
-			want: want{code: 4, object: "https://127.0.0.1:", reason: "the API server's certificate is for another name", hint: "tls-server-name"}},
+			want: want{code: 4, object: "https://127.0.0.1:", reason: "the API server's certificate is for another name", hint: "tls-server-name", state: nothingChanged}},
 		{name: "clock skew", provoke: clock(10 * time.Minute),
-			want: want{code: 1, object: "this machine's clock", reason: "behind the cluster's", hint: "NTP"}},
+			want: want{code: 1, object: "this machine's clock", reason: "behind the cluster's", hint: "NTP", state: nothingChanged}},
 	}
 }
 

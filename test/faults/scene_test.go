@@ -54,8 +54,11 @@ type want struct {
 	reason string   // in Kubernetes' word or ours
 	says   []string // what else has to be said: evidence
 	hint   string   // part of what to do
-	state  string   // part of the line that says what state the cluster is in
+	state  string   // part of what says at the end what state the cluster is in; every scene of an up that fails has one
 }
+
+// nothingChanged is the state where up met the cause before it changed anything.
+const nothingChanged = "\n\nNothing was changed. Running pwdeploy up again is safe.\n"
 
 // note sends the time, if nothing was noted before.
 func note(at chan time.Time) {

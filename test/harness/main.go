@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"testing"
 
 	"github.com/pwdeploy/pwdeploy/internal/cli"
@@ -52,7 +51,7 @@ func moreAtOnce() {
 }
 
 func pwdeploy() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := cli.Interruptible(context.Background())
 	defer stop()
 	return cli.Run(ctx, os.Args[1:], cli.MainStreams(), cli.Build{Version: "test"})
 }

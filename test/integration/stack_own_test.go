@@ -37,7 +37,7 @@ func TestUpConflict(t *testing.T) {
 	} {
 		requireRow(t, r.Errors, object, parts...)
 	}
-	if !strings.Contains(r.Errors, "nothing was changed") || strings.Contains(r.Errors, "--keep-replicas") {
+	if !strings.Contains(r.Errors, "Nothing was changed. ") || strings.Contains(r.Errors, "--keep-replicas") {
 		t.Errorf("the hint is another:\n%s", r.Errors)
 	}
 	for _, form := range []string{password, "dGhlaXJz", "theirs\t"} {

@@ -65,6 +65,9 @@ func TestRollback(t *testing.T) {
 	if failed.Code != 1 || !strings.Contains(failed.Errors, "pwdeploy rollback returns to revision 1, image pw/crudservice:1") {
 		t.Errorf("exit code %d\n%s", failed.Code, failed.Errors)
 	}
+	if !strings.Contains(failed.Errors, "the version before goes on serving, with 2 ready pods of image pw/crudservice:1\n") {
+		t.Errorf("it is not said that what was there serves on:\n%s", failed.Errors)
+	}
 	if n := fewest(); n != 2 {
 		t.Errorf("%d pods were ready while the update failed", n)
 	}

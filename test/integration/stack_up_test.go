@@ -370,32 +370,6 @@ func (s *site) engine(t *testing.T, traffic *requests) *stack.Engine {
 	return engine
 }
 
-// TestUpInterrupted: what was done stays and is recorded, so that the same command comes to the end the next time.
-func TestUpInterrupted(t *testing.T) {
-	s := newSite(t)
-	s.cleanUp(t)
-	ctx, interrupt := context.WithCancel(t.Context())
-	finished := make(chan result, 1)
-	go func() { finished <- s.Pwdeploy(ctx, "up") }()
-	eventually(t, "the app is applied", func() bool { return read(t, s.deployment()) != nil })
-	begin := time.Now()
-	interrupt()
-	r := <-finished
-	if r.Code != 130 || time.Since(begin) > 10*time.Second || !strings.Contains(r.Errors, "can be run again") {
-		t.Errorf("exit code %d after %s\n%s", r.Code, time.Since(begin), r.Errors)
-	}
-	if inv, err := connect(t, nil).ReadInventory(t.Context(), s.App); err != nil || inv == nil || inv.Complete {
-		t.Errorf("the record is %+v, %v", inv, err)
-	}
-	if r := s.Pwdeploy(t.Context(), "status"); r.Code != 3 {
-		t.Errorf("status: exit code %d\n%s%s", r.Code, r.Out, r.Errors)
-	}
-	startEdge(t, s.Ingress) // until now no webhook answered: the Ingress was held back
-	if again := s.up(t); again.Endpoint == nil {
-		t.Error("it is not served")
-	}
-}
-
 // TestUpWebhookSilent: an admission webhook that never answers holds the Ingress back, and is named.
 func TestUpWebhookSilent(t *testing.T) {
 	s := newSite(t)

@@ -46,11 +46,12 @@ type Proxy struct {
 // Session is one run of a client.
 type Session struct {
 	Plan      Plan
-	Latency   time.Duration // before each request is passed on
-	Delay     time.Duration // of a request that is delayed
-	Away      time.Duration // of the API server, when it is away
-	Kill      func()        // returns when the client is dead; needed by plans that kill
-	Interrupt func()        // sends the client a signal; needed by plans that interrupt
+	Pick      func(Request) Kind // instead of Plan: by what a request is; may be nil
+	Latency   time.Duration      // before each request is passed on
+	Delay     time.Duration      // of a request that is delayed
+	Away      time.Duration      // of the API server, when it is away
+	Kill      func()             // returns when the client is dead; needed by plans that kill
+	Interrupt func()             // sends the client a signal; needed by plans that interrupt
 }
 
 // Request is one that came.
@@ -199,14 +200,20 @@ func (p *Proxy) arrived(r *http.Request) (n int, kind Kind, session Session, ok 
 	}
 	p.underWay.Add(1)
 	n = len(p.requests) + 1
-	kind = p.session.Plan(n)
+	request := Request{Method: r.Method, URI: r.URL.RequestURI(), Agent: r.UserAgent()}
+	if p.session.Pick != nil {
+		kind = p.session.Pick(request)
+	} else {
+		kind = p.session.Plan(n)
+	}
 	switch now := time.Now(); {
 	case kind == Away:
 		p.away = now.Add(p.session.Away)
 	case now.Before(p.away):
 		kind = Away
 	}
-	p.requests = append(p.requests, Request{Method: r.Method, URI: r.URL.RequestURI(), Agent: r.UserAgent(), Fault: kind})
+	request.Fault = kind
+	p.requests = append(p.requests, request)
 	return n, kind, p.session, true
 }
 

@@ -560,11 +560,11 @@ func (e *Engine) emptyNamespaces(ctx context.Context, d *Down, out *DownResult) 
 	return going, nil
 }
 
-// unreadable tells that the cluster does not let us look. What broke off, or makes no sense, may be better the next time.
+// unreadable tells that the cluster does not let us look, or can't: it is not ours to see, or what should serve it is down.
+// Anything else may be better the next time.
 func unreadable(err error) bool {
-	var refused apierrors.APIStatus
 	var noKinds *discovery.ErrGroupDiscoveryFailed
-	return errors.As(err, &refused) || errors.As(err, &noKinds)
+	return apierrors.IsForbidden(err) || apierrors.IsServiceUnavailable(err) || errors.As(err, &noKinds)
 }
 
 // foreignContent is what a namespace holds beside the record.

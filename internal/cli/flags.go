@@ -41,6 +41,11 @@ func lockTimeoutFlag(cmd *cobra.Command, timeout *time.Duration) {
 	cmd.Flags().DurationVar(timeout, "lock-timeout", 0, "`DURATION` to wait for another run that is at work on the same deployment")
 }
 
+// recreateFlag is on the commands that apply objects.
+func recreateFlag(cmd *cobra.Command, recreate *bool) {
+	cmd.Flags().BoolVar(recreate, "recreate", false, "delete and make anew what can't be changed in place; volume claims and their data stay")
+}
+
 // settingValue is a flag's value, and what stands for it in the help.
 type settingValue struct {
 	text        *string

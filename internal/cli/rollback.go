@@ -44,6 +44,7 @@ pwdeploy history lists the revisions.`,
 	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask")
 	lockTimeoutFlag(cmd, &f.LockTimeout)
 	cmd.Flags().BoolVar(&f.TakeOver, "take-over", false, "set fields that somebody else has set, too")
+	recreateFlag(cmd, &f.Recreate)
 	return cmd
 }
 

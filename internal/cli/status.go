@@ -12,7 +12,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show what is there and how it is",
 		Long: `Shows each component, each object that matters, whether it is ready and if not why, versions
-and the URL. Exit code 0: healthy. 3: not.`,
+the URL, and what somebody changed since. Exit code 0: healthy and as it was deployed. 3: not.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.status(cmd) },
 	}
@@ -34,7 +34,7 @@ func (a *app) status(cmd *cobra.Command) error {
 	if err := a.print(result, func() { ui.Status(a.Out, ui.NewStyle(a.Out, a.getenv), result) }); err != nil {
 		return err
 	}
-	if !result.Healthy {
+	if !result.Healthy || result.Drifted {
 		return errUnhealthy
 	}
 	return nil

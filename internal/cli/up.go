@@ -32,6 +32,7 @@ left alone. An ingress controller that somebody else installed is used, never ch
 	a.settingFlags(cmd.Flags(), "host", "image", "replicas", "keep-replicas")
 	lockTimeoutFlag(cmd, &f.LockTimeout)
 	cmd.Flags().BoolVar(&f.TakeOver, "take-over", false, "set fields that somebody else has set, too")
+	recreateFlag(cmd, &f.Recreate)
 	cmd.Flags().BoolVar(&f.rollbackOnFailure, "rollback-on-failure", false, "if it fails, say why and return to what was deployed before")
 	return cmd
 }

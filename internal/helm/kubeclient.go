@@ -169,10 +169,21 @@ func isWebhook(info *resource.Info) bool {
 }
 
 func (k *kubeClient) remember(err error) error {
+	err = separate(err)
 	if k.err == nil {
 		k.err = err
 	}
 	return err
+}
+
+// separate takes the errors of several objects apart, which Helm collects in one with a text of its own
+// ("1 error occurred:" and a list with asterisks).
+func separate(err error) error {
+	var collected interface{ WrappedErrors() []error } // github.com/hashicorp/go-multierror
+	if !errors.As(err, &collected) {
+		return err
+	}
+	return errors.Join(collected.WrappedErrors()...)
 }
 
 // WaitForDelete waits until the remains of a hook are gone, so that it can be made again. Helm's own

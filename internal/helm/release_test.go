@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log"
 	"log/slog"
 	"net/http"
@@ -690,5 +691,24 @@ func TestPlanNeedsAnInstance(t *testing.T) {
 		if _, err := client.Plan(t.Context(), broken); err == nil {
 			t.Errorf("%s: planned", name)
 		}
+	}
+}
+
+// collected is Helm's way to give the errors of several objects.
+type collected []error
+
+func (c collected) Error() string          { return fmt.Sprintf("%d errors occurred:\n\t* ...", len(c)) }
+func (c collected) WrappedErrors() []error { return c }
+
+// TestErrorsOfObjects: each object's error is said in its own words.
+func TestErrorsOfObjects(t *testing.T) {
+	invalid, taken := errors.New(`StatefulSet.apps "a" is invalid`), errors.New(`services "b" already exists`)
+	k := &kubeClient{}
+	err := k.remember(fmt.Errorf("create: %w", collected{invalid, taken}))
+	if err.Error() != invalid.Error()+"\n"+taken.Error() || !errors.Is(err, taken) || !errors.Is(k.err, invalid) {
+		t.Errorf("got %v", err)
+	}
+	if err := k.remember(invalid); !errors.Is(err, invalid) || err.Error() != invalid.Error() {
+		t.Errorf("got %v", err)
 	}
 }

@@ -63,6 +63,14 @@ func (a *answers) get(q query, version string) answer {
 	return answer{}
 }
 
+// has reports whether this version of what a query asks for was answered, be it by an error.
+func (a *answers) has(q query, version string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	known := a.asked[q]
+	return known != nil && known.times > 0 && known.version == version
+}
+
 // Objects that explain a problem are read again after refreshAfter, if it lasts; the log of a container that
 // has news after askAgain at first, then ever more rarely.
 const (

@@ -42,7 +42,9 @@ func (c *Client) Assess(ctx context.Context, refs []Ref) ([]Readiness, error) {
 	for round := 1; ; round++ {
 		states := make([]Readiness, 0, len(refs))
 		for _, ref := range refs {
-			states = append(states, assess(v, ref))
+			state := assess(v, ref)
+			state.Live = found.object(ref)
+			states = append(states, state)
 		}
 		due := v.answers.due(v.now)
 		if len(due) == 0 || round == assessRounds {

@@ -30,6 +30,30 @@ type Conflict struct {
 // Scaled reports whether it is the number of pods, set the way autoscalers and kubectl scale do.
 func (c Conflict) Scaled() bool { return c.Subresource == scaleSubresource }
 
+// Autoscaled reports whether it is the number of pods, set by a HorizontalPodAutoscaler.
+func (c Conflict) Autoscaled() bool { return c.Scaled() && c.Manager == controllerManager }
+
+// Change is the conflict in words: what there is instead of ours, by whom and since when.
+func (c Conflict) Change() string {
+	switch c.Theirs {
+	case none:
+		return fmt.Sprintf("%s was removed, it was %s", c.Field, shorten(c.Ours))
+	case Hidden:
+		return fmt.Sprintf("%s has another value%s", c.Field, c.by())
+	}
+	return fmt.Sprintf("%s is %s instead of %s%s", c.Field, shorten(c.Theirs), shorten(c.Ours), c.by())
+}
+
+func (c Conflict) by() string {
+	switch {
+	case c.Manager == "":
+		return ""
+	case c.Since == nil:
+		return ", set by " + c.who()
+	}
+	return fmt.Sprintf(", set by %s on %s", c.who(), c.since())
+}
+
 // Same reports whether both are the same dispute: nothing that a person was told of one is wrong of the other.
 func (c Conflict) Same(o Conflict) bool {
 	return c.Ref.Same(o.Ref) && c.Field == o.Field && c.Ours == o.Ours && c.Theirs == o.Theirs && c.Manager == o.Manager

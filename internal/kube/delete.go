@@ -21,11 +21,14 @@ import (
 // Delete removes the object if it is still the one with this UID (any, if uid is empty). Its dependents
 // go first (foreground), so that its absence means theirs too.
 func (c *Client) Delete(ctx context.Context, ref Ref, uid types.UID) (Action, error) {
+	return c.delete(ctx, ref, uid, metav1.DeletePropagationForeground)
+}
+
+func (c *Client) delete(ctx context.Context, ref Ref, uid types.UID, policy metav1.DeletionPropagation) (Action, error) {
 	r, err := c.resource(ref)
 	if err != nil {
 		return "", err
 	}
-	policy := metav1.DeletePropagationForeground
 	opts := metav1.DeleteOptions{PropagationPolicy: &policy}
 	if uid != "" {
 		opts.Preconditions = metav1.NewUIDPreconditions(string(uid))

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 )
 
 // eventsAbout gives the events about an object with one of the reasons, newest first. A field names a part of
@@ -28,8 +29,21 @@ func eventsAbout(v *view, about *unstructured.Unstructured, field string, reason
 		e.Message = strings.Join(strings.Fields(e.Message), " ") // a probe may answer in several lines
 		found = append(found, e)
 	}
-	slices.SortFunc(found, func(a, b corev1.Event) int { return eventTime(b).Compare(eventTime(a)) })
+	slices.SortFunc(found, newestFirst)
 	return found
+}
+
+// newestFirst orders events. Their times have whole seconds, in which a controller tries more than once: the API
+// server's versions, which can be compared (KEP-5504), decide then.
+func newestFirst(a, b corev1.Event) int {
+	if byTime := eventTime(b).Compare(eventTime(a)); byTime != 0 {
+		return byTime
+	}
+	byVersion, err := resourceversion.CompareResourceVersion(b.ResourceVersion, a.ResourceVersion)
+	if err != nil {
+		return 0
+	}
+	return byVersion
 }
 
 // lastEvent is the newest of eventsAbout, or nil.

@@ -20,6 +20,8 @@ type Readiness struct {
 	Message string   // "2/2 ready", "missing", or what it waits for
 	Image   string   // of a workload: its first container's image
 	Problem *Problem // the cause, where one is known
+
+	Live *unstructured.Unstructured // as Assess read it; nil if it is missing
 }
 
 // String is one line: the object, what it waits for, and why.
@@ -46,6 +48,7 @@ type Problem struct {
 	container string // whose log tells more
 	pod       Ref    // that it is in; empty: Ref
 	version   string // of that log: what it changes with
+	logDue    bool   // that version of it was not read yet
 }
 
 // String is one line without the hint.
@@ -142,7 +145,9 @@ func addEvidence(v *view, p *Problem) {
 	if pod.Name == "" {
 		pod = p.Ref
 	}
-	log := v.answers.get(query{ref: pod, container: p.container}, p.version)
+	q := query{ref: pod, container: p.container}
+	log := v.answers.get(q, p.version)
+	p.logDue = !v.answers.has(q, p.version)
 	p.Evidence = append(p.Evidence, log.lines[max(0, len(log.lines)-showLogLines):]...)
 	if v.diagnose != nil && len(log.lines) > 0 {
 		v.diagnose(p, log.lines)

@@ -10,6 +10,11 @@ func ownerEvent(reason, message string) string {
 	return strings.Replace(event(reason, "", message), "uid: p", "uid: s", 1)
 }
 
+// written is an event as it stands in this version of the store, under a name of its own.
+func written(version, event string) string {
+	return strings.NewReplacer("name: e.", "name: e"+version+".", "resourceVersion: '7'", "resourceVersion: '"+version+"'").Replace(event)
+}
+
 // TestExplainOwner: what stands on the workload, Job or Service itself. Texts are those of Kubernetes 1.37.
 func TestExplainOwner(t *testing.T) {
 	const (
@@ -46,6 +51,18 @@ func TestExplainOwner(t *testing.T) {
 		"pod security": {
 			text: set + refusal + "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: ns, labels: {pod-security.kubernetes.io/enforce: restricted}}\n",
 			want: "StatefulSet ns/x: FailedCreate", hint: "Namespace ns enforces the pod security level restricted", verdict: "waiting 10s more: this may pass",
+		},
+		"refused for another reason than at first": {
+			text: strings.Replace(set, "status: {", "status: {conditions: [{type: ReplicaFailure, status: 'True', reason: FailedCreate, message: 'serviceaccount \"x\" not found'}], ", 1) + refusal,
+			want: "StatefulSet ns/x: FailedCreate: create Pod x-0", hint: "quota", verdict: "waiting 10s more: this may pass",
+		},
+		"refused, and the event is gone": {
+			text: strings.Replace(set, "status: {", "status: {conditions: [{type: ReplicaFailure, status: 'True', reason: FailedCreate, message: 'exceeded quota: q'}], ", 1),
+			want: "StatefulSet ns/x: FailedCreate: exceeded quota: q", hint: "quota", verdict: "waiting 10s more: this may pass",
+		},
+		"refused twice in a second": {
+			text: set + written("99", ownerEvent("FailedCreate", "another quota")) + written("100", ownerEvent("FailedCreate", "exceeded quota: q")) + refusal,
+			want: "StatefulSet ns/x: FailedCreate: exceeded quota: q", hint: "quota", verdict: "waiting 10s more: this may pass",
 		},
 		"refused once, and made then": {
 			text: set + refusal + "---\napiVersion: v1\nkind: Pod\nmetadata: {name: x-0, ownerReferences: [{uid: s}]}\nspec: {nodeName: w}\n" + node("w", "", "", readyNode),

@@ -95,10 +95,10 @@ func (p *podView) container(s corev1.ContainerStatus, init bool) *Problem {
 		problem.Final = true
 		problem.Hint = fmt.Sprintf("%q is not an image name: set --image", s.Image)
 	case "CreateContainerConfigError":
-		p.misconfigured(problem)
+		p.misconfigured(problem, s.Name)
 	case "CreateContainerError", "RunContainerError", "StartError", "PreCreateHookError", "PreStartHookError", "PostStartHookError":
 		problem.Final, problem.Patience = true, 15*time.Second
-		problem.Hint = fmt.Sprintf("the node can't start container %s as the manifest asks: look at its command, user, mounts and security settings", s.Name)
+		problem.Hint = p.cantStart(s.Name)
 	default:
 		return nil // ContainerCreating and the like
 	}
@@ -132,7 +132,7 @@ func (p *podView) restartable(name string) bool {
 }
 
 func (p *podView) crash(s corev1.ContainerStatus, init bool) *Problem {
-	problem := &Problem{Ref: p.ref, Reason: "CrashLoopBackOff", cause: "crash", container: s.Name, version: strconv.Itoa(int(s.RestartCount))}
+	problem := &Problem{Ref: p.ref, Reason: "CrashLoopBackOff", cause: "crash", container: s.Name, version: fmt.Sprintf("ended %d", s.RestartCount)}
 	problem.Final = s.RestartCount >= crashLoopRestarts
 	if s.State.Waiting == nil {
 		problem.Reason = "Crashed"
@@ -145,7 +145,10 @@ func (p *podView) crash(s corev1.ContainerStatus, init bool) *Problem {
 	if ended == nil {
 		return problem
 	}
-	problem.Message = fmt.Sprintf("%s ended with exit code %d, restarted %s", containerName(s.Name, init), ended.ExitCode, times(s.RestartCount))
+	problem.Message = fmt.Sprintf("%s ended with exit code %d", containerName(s.Name, init), ended.ExitCode)
+	if s.RestartCount > 0 {
+		problem.Message += ", restarted " + times(s.RestartCount)
+	}
 	if ended.Message != "" {
 		problem.Message += ": " + strings.TrimSpace(ended.Message)
 	}
@@ -156,7 +159,7 @@ func (p *podView) crash(s corev1.ContainerStatus, init bool) *Problem {
 	case p.wrongPlatform(s.Name, problem):
 	case ended.Reason == "StartError" || ended.Reason == "ContainerCannotRun":
 		problem.Reason = ended.Reason
-		problem.Hint = fmt.Sprintf("the node can't start container %s as the manifest asks: look at its command, user, mounts and security settings", s.Name)
+		problem.Hint = p.cantStart(s.Name)
 	}
 	return problem
 }
@@ -243,12 +246,51 @@ func (p *podView) wrongPlatform(container string, problem *Problem) bool {
 	return true
 }
 
+// cantStart says where to look when a node can't start a container.
+func (p *podView) cantStart(container string) string {
+	if starved := p.starved(); starved != "" {
+		return starved
+	}
+	return fmt.Sprintf("the node can't start container %s as the manifest asks: look at its command, user, mounts and security settings", container)
+}
+
+// leastMemory is below what a container can be started with: Docker refuses such a limit (moby, daemon/daemon_unix.go).
+const leastMemory = 6 << 20
+
+// starved says which container's memory limit is too low for anything to start, or nothing.
+func (p *podView) starved() string {
+	for _, list := range [][]corev1.Container{p.pod.Spec.InitContainers, p.pod.Spec.Containers} {
+		for i := range list {
+			if limit := list[i].Resources.Limits.Memory(); !limit.IsZero() && limit.Value() < leastMemory {
+				return fmt.Sprintf("container %s has a memory limit of %s, with which nothing starts: raise it", list[i].Name, limit)
+			}
+		}
+	}
+	return ""
+}
+
+// noSandboxPatience is how long a pod's sandbox may fail before a limit that can't work ends the wait.
+const noSandboxPatience = 15 * time.Second
+
+// noSandbox is a pod for which its node can't make the surroundings: mostly its network, at times its control group.
+func (p *podView) noSandbox(problem *Problem) {
+	problem.Hint = fmt.Sprintf("the text says what node %s lacks; if it is the network, look at the network plugin's pods in kube-system", p.pod.Spec.NodeName)
+	if starved := p.starved(); starved != "" {
+		problem.Hint, problem.Final, problem.Patience = starved, true, noSandboxPatience
+	}
+}
+
 // misconfigured is a container that can't be made of what the pod names: usually something is missing.
-func (p *podView) misconfigured(problem *Problem) {
+func (p *podView) misconfigured(problem *Problem, container string) {
 	problem.Final, problem.Patience = true, 15*time.Second
-	problem.Hint = "a ConfigMap, Secret or key that the pod names is missing, or the container can't be made as asked"
-	if missing := p.missingSources(); missing != "" {
+	missing, known := p.missingSources()
+	switch {
+	case missing != "":
 		problem.Hint = missing
+	case known:
+		problem.Hint = p.cantStart(container)
+	default:
+		problem.Hint = "a ConfigMap, Secret or key that the pod names is missing, or the container can't be made as asked"
 	}
 }
 
@@ -267,8 +309,10 @@ func (p *podView) unprepared() *Problem {
 		p.unmounted(problem)
 	case "FailedAttachVolume":
 		p.unattached(problem)
-	case "NetworkNotReady", "FailedCreatePodSandBox":
+	case "NetworkNotReady":
 		problem.Hint = fmt.Sprintf("the pods' network on node %s does not work: look at the network plugin's pods in kube-system", p.pod.Spec.NodeName)
+	case "FailedCreatePodSandBox":
+		p.noSandbox(problem)
 	default:
 		problem.Hint = fmt.Sprintf("kubectl describe pod -n %s %s shows all of it", p.ref.Namespace, p.ref.Name)
 	}

@@ -79,7 +79,7 @@ func TestExplainPod(t *testing.T) {
 		},
 		"it has just crashed": {
 			pod:  "status: {containerStatuses: [{name: c, restartCount: 0, state: {terminated: {exitCode: 2, reason: Error}}}]}\n",
-			want: "Pod ns/p: Crashed: container c ended with exit code 2, restarted 0 times", hint: "log", verdict: "still waiting: this may pass",
+			want: "Pod ns/p: Crashed: container c ended with exit code 2", hint: "log", verdict: "still waiting: this may pass",
 		},
 		"it runs again after a crash": {
 			pod:  "status: {containerStatuses: [{name: c, restartCount: 3, state: {running: {}}, lastState: {terminated: {exitCode: 2}}}]}\n",
@@ -136,6 +136,11 @@ func TestExplainPod(t *testing.T) {
 			pod:  "spec: {containers: [{name: c, envFrom: [{secretRef: {name: login}}]}]}\n" + waits("CreateContainerConfigError", `secret "login" not found`),
 			want: `Pod ns/p: CreateContainerConfigError: secret "login" not found`, hint: "Secret ns/login is missing, which container c needs", verdict: "waiting 15s more: this may pass",
 		},
+		"nothing is missing": {
+			pod:    "spec: {containers: [{name: c, env: [{name: E, valueFrom: {configMapKeyRef: {name: cfg, key: port}}}]}]}\n" + waits("CreateContainerConfigError", "container's runAsUser breaks non-root policy"),
+			beside: "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: cfg}\ndata: {port: '1'}\n",
+			want:   "Pod ns/p: CreateContainerConfigError", hint: "security settings", verdict: "waiting 15s more: this may pass",
+		},
 		"a key is missing": {
 			pod:    "spec: {containers: [{name: c, env: [{name: E, valueFrom: {configMapKeyRef: {name: cfg, key: host}}}]}]}\n" + waits("CreateContainerConfigError", `couldn't find key host in ConfigMap ns/cfg`),
 			beside: "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: cfg}\ndata: {port: '1'}\n",
@@ -160,6 +165,11 @@ func TestExplainPod(t *testing.T) {
 			pod:    "spec: {nodeName: w}\n" + creating,
 			beside: event("FailedCreatePodSandBox", "", `Failed to create pod sandbox: plugin type="bridge" failed (add): no IP addresses available`),
 			want:   "Pod ns/p: FailedCreatePodSandBox", hint: "network plugin", verdict: "still waiting: this may pass",
+		},
+		"no memory for anything to start": {
+			pod:    "spec: {nodeName: w, containers: [{name: c, resources: {limits: {memory: 1Mi}}}]}\n" + creating,
+			beside: event("FailedCreatePodSandBox", "", `Failed to create pod sandbox: container init was OOM-killed (memory limit too low?)`),
+			want:   "Pod ns/p: FailedCreatePodSandBox", hint: "container c has a memory limit of 1Mi, with which nothing starts", verdict: "waiting 15s more: this may pass",
 		},
 		"a mount that failed and then did not": {
 			pod:    "spec: {nodeName: w}\n" + running,

@@ -17,15 +17,16 @@ import (
 const refusedPatience = 10 * time.Second
 
 // refused is why the API server does not let a controller make pods: a quota, a limit range, Pod Security, a
-// webhook. A ReplicaSet notes it as a condition, the others as an event. Neither has a field for the cause: the
-// server's text is passed on, and the advice comes from what the namespace limits.
+// webhook. All tell it by an event; a ReplicaSet also by a condition, which keeps the first reason while others follow
+// (kubernetes/pkg/controller/replicaset: it is set once and taken away when pods can be made). Neither has a field for
+// the cause: the server's text is passed on, and the advice comes from what the namespace limits.
 func refused(v *view, owner *unstructured.Unstructured) *Problem {
 	problem := &Problem{Ref: RefOf(owner), Final: true, Patience: refusedPatience}
-	if c := trueCondition(owner, "ReplicaFailure"); c != nil {
+	if e := lastEvent(v, owner, "", "FailedCreate"); e != nil && lacksPods(v, owner) {
+		problem.Reason, problem.Message = e.Reason, e.Message
+	} else if c := trueCondition(owner, "ReplicaFailure"); c != nil {
 		problem.Reason, _ = c["reason"].(string)
 		problem.Message, _ = c["message"].(string)
-	} else if e := lastEvent(v, owner, "", "FailedCreate"); e != nil && lacksPods(v, owner) {
-		problem.Reason, problem.Message = e.Reason, e.Message
 	} else {
 		return nil
 	}

@@ -275,3 +275,37 @@ func TestJudgeTellsWhatLasts(t *testing.T) {
 		}
 	}
 }
+
+// TestJudgeAwaitsLog: a crash is told with its log, or without it when that does not come; what is waited for anyhow
+// is not held back.
+func TestJudgeAwaitsLog(t *testing.T) {
+	j, start := newJudge(), time.Now()
+	crashed := []Readiness{{Problem: &Problem{Reason: "Crashed", logDue: true}}}
+	j.see(crashed, start)
+	for after, want := range map[time.Duration]bool{0: true, logPatience - 1: true, logPatience: false} {
+		if got := j.awaitsLog(crashed, start.Add(after)); got != want {
+			t.Errorf("after %s: %v", after, got)
+		}
+	}
+	read := []Readiness{{Problem: &Problem{Reason: "Crashed"}}, {Problem: &Problem{Reason: "Unready", logDue: true, Usual: true}}, {Ready: true}}
+	j.see(read, start)
+	if j.awaitsLog(read, start) {
+		t.Error("there is nothing to wait for")
+	}
+}
+
+// TestLogOfWhatEnded: what a container said before it ended does not stand for what it said at its end.
+func TestLogOfWhatEnded(t *testing.T) {
+	a, q := newAnswers(), query{container: "c"}
+	a.get(q, "0")
+	for q, version := range a.due(time.Now()) {
+		a.put(q, version, answer{known: true}, time.Now())
+	}
+	if !a.has(q, "0") || a.has(q, "ended 0") {
+		t.Error("which version was read is not known")
+	}
+	a.get(q, "ended 0")
+	if len(a.due(time.Now().Add(askAgain))) != 1 {
+		t.Error("the log is not read again")
+	}
+}

@@ -175,7 +175,7 @@ const mountPatience = 20 * time.Second
 // unmounted is a volume that the node can't mount. One whose ConfigMap or Secret is missing waits in vain.
 func (p *podView) unmounted(problem *Problem) {
 	problem.Hint = "the node can't mount a volume of the pod: the text says which and why; it tries again by itself"
-	if missing := p.missingSources(); missing != "" {
+	if missing, _ := p.missingSources(); missing != "" {
 		problem.Hint, problem.Final, problem.Patience = missing, true, mountPatience
 	}
 }
@@ -192,24 +192,26 @@ type wanted struct {
 	why  string
 }
 
-// missingSources names the ConfigMap, Secret or key that the pod needs and that is not there, or nothing if all
-// is there or nobody may look.
-func (p *podView) missingSources() string {
+// missingSources names the ConfigMap, Secret or key that the pod needs and that is not there; known without one means
+// that all is there.
+func (p *podView) missingSources() (missing string, known bool) {
+	known = true
 	for _, w := range p.sources() {
 		found := p.askOne(w.ref)
 		if !found.known {
+			known = false
 			continue
 		}
 		if len(found.objs) == 0 {
-			return fmt.Sprintf("%s is missing, which %s needs: create it, or run pwdeploy up again if it belongs to the deployment", w.ref, w.why)
+			return fmt.Sprintf("%s is missing, which %s needs: create it, or run pwdeploy up again if it belongs to the deployment", w.ref, w.why), true
 		}
 		for _, key := range w.keys {
 			if !hasKey(found.objs[0], key) {
-				return fmt.Sprintf("%s has no key %q, which %s needs: add it", w.ref, key, w.why)
+				return fmt.Sprintf("%s has no key %q, which %s needs: add it", w.ref, key, w.why), true
 			}
 		}
 	}
-	return ""
+	return "", known
 }
 
 func hasKey(obj *unstructured.Unstructured, key string) bool {

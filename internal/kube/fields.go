@@ -15,6 +15,12 @@ import (
 // Hidden stands for a Secret's value, which is never shown.
 const Hidden = "(hidden)"
 
+// none stands for the value of a field that is not there.
+const none = "(none)"
+
+// controllerManager is the field manager of Kubernetes' own controllers.
+const controllerManager = "kube-controller-manager"
+
 // scaleSubresource is how autoscalers and kubectl scale set the number of pods.
 const scaleSubresource = "scale"
 
@@ -109,7 +115,7 @@ func sameScalar(a, b any) bool { return a == b || fmt.Sprint(a) == fmt.Sprint(b)
 func show(obj *unstructured.Unstructured, path string, value any) string {
 	switch v := value.(type) {
 	case nil:
-		return "(none)"
+		return none
 	case string:
 		if isSecretValue(obj, path) {
 			return Hidden

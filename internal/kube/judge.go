@@ -1,6 +1,9 @@
 package kube
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // usualFor is how long a problem that every start has for a while is not worth telling.
 const usualFor = 20 * time.Second
@@ -47,4 +50,14 @@ func (j *judge) hopeless(states []Readiness, now time.Time) bool {
 		}
 	}
 	return false
+}
+
+// logPatience is how long the log of a container that ended is worth waiting for before that is told.
+const logPatience = 2 * time.Second
+
+// awaitsLog reports whether one of the problems would be told without the log that is on its way.
+func (j *judge) awaitsLog(states []Readiness, now time.Time) bool {
+	return slices.ContainsFunc(states, func(s Readiness) bool {
+		return s.Problem != nil && s.Problem.logDue && !s.Problem.Usual && now.Sub(j.since[s.problemKey()]) < logPatience
+	})
 }

@@ -32,6 +32,7 @@ type Trial struct {
 	Invalid   []FieldProblem // the server takes it neither way
 
 	TakeOver bool // to be set by the caller: the Conflicts are forced, and nothing else is
+	Recreate bool // to be set by the caller: what is Immutable is deleted and made anew
 
 	terms  Terms
 	wanted *unstructured.Unstructured // as it was given
@@ -200,7 +201,12 @@ const carryAttempts = 5
 // taken over, are a *ConflictError.
 func (c *Client) Carry(ctx context.Context, t *Trial) (Change, error) {
 	ref := RefOf(t.Object)
-	if t.Live == nil { // it may have been made since
+	if t.Recreate {
+		if err := c.Discard(ctx, t.Live); err != nil {
+			return Change{}, err
+		}
+	}
+	if t.Live == nil || t.Recreate { // it may have been made since
 		again, err := c.renew(ctx, t)
 		if err != nil {
 			return Change{}, err

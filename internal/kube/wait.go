@@ -210,7 +210,7 @@ func (w *watcher) loop(ctx context.Context, refs []Ref, report func([]Readiness)
 		states := w.evaluate(refs)
 		judge.see(states, time.Now())
 		w.askWhatIsDue(ctx)
-		if text := told(states); text != last && report != nil && !w.answers.expected(time.Now()) {
+		if text := told(states); text != last && report != nil && !w.answers.expected(time.Now()) && !judge.awaitsLog(states, time.Now()) {
 			last = text
 			report(states)
 		}

@@ -112,7 +112,7 @@ func (e *Engine) verify(ctx context.Context, c controller) (*Served, error) {
 		if !looked && len(answers) == 0 && time.Since(begin) > balancerGrace {
 			looked = true
 			if balancer = e.balancerProblem(ctx, c); balancer != nil {
-				e.events.emit(Endpoint, Problem, balancer.String(), fmt.Sprintf("%s (%s)", balancer.Hint, balancer.Verdict()))
+				e.events.problem(Endpoint, balancer)
 			}
 		}
 		failed.balancer = balancer

@@ -142,6 +142,8 @@ const (
 	settingHost    = "host"
 	settingImage   = "image"
 	settingProfile = "profile"
+
+	settingKeepReplicas = "keepReplicas" // "true", or left out
 )
 
 // profileOf is the profile that suits a distribution. Where nothing is recognized it is the one that
@@ -185,6 +187,9 @@ func (e *Engine) follow() {
 	}
 	if host := e.inventory.Settings[settingHost]; host != "" {
 		e.cfg.Host = host
+	}
+	if e.inventory.Settings[settingKeepReplicas] != "" {
+		e.cfg.KeepReplicas = true
 	}
 	if e.inventory.IngressClass != "" {
 		e.cfg.Ingress.ClassName = e.inventory.IngressClass

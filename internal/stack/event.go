@@ -1,8 +1,11 @@
 package stack
 
 import (
+	"fmt"
 	"sync"
 	"time"
+
+	"github.com/pwdeploy/pwdeploy/internal/kube"
 )
 
 // Component is a part of the deployment that is reported on as one.
@@ -45,6 +48,7 @@ type Event struct {
 	Component Component     `json:"component"`
 	Kind      EventKind     `json:"kind"`
 	Message   string        `json:"message"`
+	Evidence  []string      `json:"evidence,omitempty"` // of a problem: the last lines of a log
 	Hint      string        `json:"hint,omitempty"`
 	Elapsed   time.Duration `json:"elapsed,omitempty"` // of a component that is done or failed: since it started, in nanoseconds
 }
@@ -67,19 +71,27 @@ func newEmitter(sink func(Event)) *emitter {
 
 // emit sends an event, unless it repeats the component's last one.
 func (e *emitter) emit(c Component, kind EventKind, message, hint string) {
+	e.send(Event{Component: c, Kind: kind, Message: message, Hint: hint})
+}
+
+// problem tells what is in the way of an object, and whether waiting goes on.
+func (e *emitter) problem(c Component, p *kube.Problem) {
+	e.send(Event{Component: c, Kind: Problem, Message: p.String(), Evidence: p.Evidence, Hint: fmt.Sprintf("%s (%s)", p.Hint, p.Verdict())})
+}
+
+func (e *emitter) send(event Event) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := time.Now()
-	if _, ok := e.started[c]; !ok {
-		e.started[c] = now
+	if _, ok := e.started[event.Component]; !ok {
+		e.started[event.Component] = now
 	}
-	event := Event{Component: c, Kind: kind, Message: message, Hint: hint}
 	if e.repeats(event) {
 		return
 	}
 	event.Time = now
-	if kind == Done || kind == Failed {
-		event.Elapsed = now.Sub(e.started[c])
+	if event.Kind == Done || event.Kind == Failed {
+		event.Elapsed = now.Sub(e.started[event.Component])
 	}
 	e.sink(event)
 }

@@ -31,6 +31,11 @@ type plan struct {
 type releasePlan struct {
 	spec helm.Spec
 	helm.Plan
+
+	objects []*unstructured.Unstructured // that it will consist of, where a release that is there is changed
+	refused []*kube.Trial                // of those, what the cluster does not take as things are
+
+	mends []string // what was done to objects of a release that is to stay as it is; empty where it is to be changed
 }
 
 // appPlan holds the app's objects by when they are applied.
@@ -225,33 +230,16 @@ func (e *Engine) planRelease(ctx context.Context, spec helm.Spec, valuesFiles []
 	if err != nil {
 		return releasePlan{}, err
 	}
+	rp := releasePlan{spec: spec, Plan: made}
 	if made.Action == helm.ActionNone {
-		if spec.Force, err = e.objectsMissing(ctx, spec); err != nil {
+		if rp.mends, err = e.findMends(ctx, spec); err != nil {
 			return releasePlan{}, err
 		}
-		if spec.Force {
-			made.Action = helm.ActionUpgrade
+		if len(rp.mends) > 0 {
+			rp.spec.Force, rp.Action = true, helm.ActionUpgrade
 		}
 	}
-	return releasePlan{spec: spec, Plan: made}, nil
-}
-
-// objectsMissing reports whether somebody deleted objects of a release that is deployed as it should be.
-func (e *Engine) objectsMissing(ctx context.Context, spec helm.Spec) (bool, error) {
-	objs, err := e.helm.Objects(ctx, spec.Namespace, spec.Name)
-	if err != nil {
-		return false, err
-	}
-	states, err := e.kube.Assess(ctx, kube.RefsOf(objs))
-	if err != nil {
-		return false, err
-	}
-	for _, s := range states {
-		if s.Missing {
-			return true, nil
-		}
-	}
-	return false, nil
+	return rp, nil
 }
 
 // checkPlan asks the cluster whether the plan can be carried out, and looks for objects in its way.
@@ -267,7 +255,7 @@ func (e *Engine) checkPlan(ctx context.Context, p *plan, o UpOptions) error {
 	if err := errors.Join(e.kube.CheckAccess(ctx, wanted), e.preflight(ctx, p)); err != nil {
 		return err
 	}
-	if err := e.tryApp(ctx, p, o); err != nil {
+	if err := e.try(ctx, p, o); err != nil {
 		return err
 	}
 	return e.checkNewHost(ctx, p)

@@ -8,7 +8,7 @@ import (
 	"github.com/pwdeploy/pwdeploy/internal/kube"
 )
 
-// RefusedError says what of the app is not applied as things are. It holds all that is in the way, so that
+// RefusedError says what of the app and the releases is not applied as things are. It holds all that is in the way, so that
 // nobody has to run up once more to learn of the next. Nothing was changed.
 type RefusedError struct {
 	Foreign   []*kube.ForeignError `json:"foreign,omitempty"`
@@ -25,6 +25,8 @@ type RefusedError struct {
 type InvalidObject struct {
 	Object   string              `json:"object"`
 	Problems []kube.FieldProblem `json:"problems"`
+	Lost     string              `json:"lost,omitempty"` // what making it anew costs
+	Kept     bool                `json:"kept,omitempty"` // it is never deleted, for the sake of its data
 }
 
 func (e *RefusedError) Error() string {
@@ -36,7 +38,7 @@ func (e *RefusedError) Error() string {
 		parts = append(parts, o.Object+" is not valid:"+problems(o.Problems))
 	}
 	for _, o := range e.Immutable {
-		parts = append(parts, o.Object+" can't be changed in place:"+problems(o.Problems))
+		parts = append(parts, o.Object+" can't be changed in place:"+problems(o.Problems)+"\n  made anew, "+o.Lost)
 	}
 	if len(e.Conflicts) > 0 {
 		parts = append(parts, (&kube.ConflictError{Conflicts: e.Conflicts}).Error())
@@ -69,7 +71,7 @@ func (e *RefusedError) Hint() string {
 		parts = append(parts, "the cluster takes it in no way: this version of Kubernetes, or a policy of the cluster's, does not allow it")
 	}
 	if len(e.Immutable) > 0 {
-		parts = append(parts, "undo that change, or delete the object with kubectl and run pwdeploy up again: what it serves is away until then, volumes stay")
+		parts = append(parts, "--recreate deletes such an object and makes it anew; volume claims and their data stay. Or undo that change")
 	}
 	if e.Autoscaled {
 		parts = append(parts, "--keep-replicas leaves the number of pods to whoever scales them")
@@ -82,13 +84,17 @@ func (e *RefusedError) Hint() string {
 
 // Ask is the question that a person can answer with yes to go on, or empty if none can.
 func (e *RefusedError) Ask() string {
-	if len(e.Foreign)+len(e.Invalid)+len(e.Immutable) > 0 {
+	if len(e.Foreign)+len(e.Invalid) > 0 || slices.ContainsFunc(e.Immutable, func(o InvalidObject) bool { return o.Kept }) {
 		return ""
 	}
-	if n := len(e.Conflicts); n > 0 {
-		return fmt.Sprintf("Set %s to our value?", counted(n, "this field", "these %d fields"))
+	var parts []string
+	if n := len(e.Immutable); n > 0 {
+		parts = append(parts, fmt.Sprintf("Delete %s and make it anew?", counted(n, e.Immutable[0].Object, "each of these %d objects")))
 	}
-	return ""
+	if n := len(e.Conflicts); n > 0 {
+		parts = append(parts, fmt.Sprintf("Set %s to our value?", counted(n, "this field", "these %d fields")))
+	}
+	return strings.Join(parts, " ")
 }
 
 // counted words a number of things.

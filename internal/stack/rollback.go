@@ -20,6 +20,7 @@ import (
 type RollbackOptions struct {
 	Revision    int  // to go back to; 0: the last good one before what is there
 	TakeOver    bool // as UpOptions has it, and so the next
+	Recreate    bool
 	LockTimeout time.Duration
 }
 
@@ -65,7 +66,7 @@ func (e *Engine) PlanRollback(ctx context.Context, o RollbackOptions) (*Rollback
 	if err != nil {
 		return nil, err
 	}
-	d := &Rollback{Target: e.target, To: revisionOf(to), engine: e.at(to), options: UpOptions{TakeOver: o.TakeOver, LockTimeout: o.LockTimeout, back: to}}
+	d := &Rollback{Target: e.target, To: revisionOf(to), engine: e.at(to), options: UpOptions{TakeOver: o.TakeOver, Recreate: o.Recreate, LockTimeout: o.LockTimeout, back: to}}
 	if from := revisionOf(stored[0]); from.Number != to.Number {
 		d.From = &from
 	}
@@ -262,15 +263,17 @@ func (e *Engine) planReleaseBack(ctx context.Context, p *plan, r kube.RevisionRe
 		Chart: &helm.Chart{Name: r.Chart, Version: r.Version, Digest: r.ChartDigest},
 	}
 	made, err := e.helm.PlanRollback(ctx, spec, r.Digest)
+	var mends []string
 	if err == nil && made.Action == helm.ActionNone {
-		if spec.Force, err = e.objectsMissing(ctx, spec); err == nil && spec.Force {
+		mends, err = e.findMends(ctx, spec)
+		if spec.Force = len(mends) > 0; err == nil && spec.Force {
 			made, err = e.helm.PlanRollback(ctx, spec, r.Digest)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	rp := releasePlan{spec: spec, Plan: made}
+	rp := releasePlan{spec: spec, Plan: made, mends: mends}
 	if r.Name == ingressRelease {
 		p.ingress = &rp
 	} else {

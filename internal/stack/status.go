@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ type StatusResult struct {
 	Target     Target            `json:"target"`
 	Deployed   bool              `json:"deployed"` // something of this deployment is there
 	Healthy    bool              `json:"healthy"`  // all of it is there, ready and served
+	Drifted    bool              `json:"drifted"`  // somebody changed what was deployed
 	Host       string            `json:"host"`
 	URL        string            `json:"url,omitempty"`
 	Endpoint   *Served           `json:"endpoint,omitempty"` // the request that was answered
@@ -26,6 +28,7 @@ type StatusResult struct {
 type ComponentStatus struct {
 	Name    Component      `json:"name"`
 	Ready   bool           `json:"ready"`
+	Drifted bool           `json:"drifted,omitempty"` // somebody changed some of its objects
 	Version string         `json:"version,omitempty"` // "chart 23.1.1, revision 1", or the image
 	Message string         `json:"message"`
 	Reason  string         `json:"reason,omitempty"` // why it is not ready
@@ -48,6 +51,8 @@ type ObjectStatus struct {
 	Hint      string   `json:"hint,omitempty"`
 	Evidence  []string `json:"evidence,omitempty"`
 	Workload  bool     `json:"workload"` // it runs pods, or is a volume: the objects that matter most
+
+	Drift []kube.Conflict `json:"drift,omitempty"` // what somebody changed of it since it was applied
 }
 
 // Status reads how the deployment is. It changes nothing.
@@ -84,7 +89,7 @@ func (e *Engine) Status(ctx context.Context) (*StatusResult, error) {
 func (e *Engine) summarize(components []ComponentStatus) *StatusResult {
 	out := &StatusResult{Target: e.target, Host: e.cfg.Host, Healthy: true, Deployed: e.inventory != nil, Components: components}
 	for _, c := range components {
-		out.Healthy = out.Healthy && c.Ready
+		out.Healthy, out.Drifted = out.Healthy && c.Ready, out.Drifted || c.Drifted
 		if c.served != nil {
 			out.URL, out.Endpoint = c.served.URL, c.served
 		}
@@ -97,6 +102,7 @@ const (
 	messageReady        = "ready"
 	messageNotInstalled = "not installed"
 	messageNotReady     = "not ready"
+	messageDrifted      = "drifted"
 )
 
 func (e *Engine) releaseStatus(ctx context.Context, c Component, namespace, name string) (ComponentStatus, error) {
@@ -122,7 +128,11 @@ func (e *Engine) releaseStatus(ctx context.Context, c Component, namespace, name
 	if c == Redis {
 		refs = append(refs, e.passwordRef())
 	}
-	if err := e.assess(ctx, &out, refs); err != nil {
+	drift := noDrift
+	if release.Status == helm.StatusDeployed { // else some of it may be of the next revision, or of the one before
+		drift = releaseDrift(objs)
+	}
+	if err := e.assess(ctx, &out, refs, drift); err != nil {
 		return out, err
 	}
 	if release.Status != helm.StatusDeployed {
@@ -134,8 +144,8 @@ func (e *Engine) releaseStatus(ctx context.Context, c Component, namespace, name
 	return out, nil
 }
 
-// assess fills a component in with the state of its objects.
-func (e *Engine) assess(ctx context.Context, out *ComponentStatus, refs []kube.Ref) error {
+// assess fills a component in with the state of its objects, and with what of them drift finds to be changed.
+func (e *Engine) assess(ctx context.Context, out *ComponentStatus, refs []kube.Ref, drift driftFunc) error {
 	states, err := e.kube.Assess(ctx, refs)
 	if err != nil {
 		return err
@@ -146,6 +156,13 @@ func (e *Engine) assess(ctx context.Context, out *ComponentStatus, refs []kube.R
 			out.image = s.Image
 		}
 		o := objectStatus(s)
+		if o.Drift = drift(s); len(o.Drift) > 0 {
+			out.Drifted = true
+			if o.Ready && !o.Workload {
+				o.Message = messageDrifted
+			}
+			o.Hint = cmp.Or(o.Hint, driftHint(out.Name, o.Drift))
+		}
 		out.Objects = append(out.Objects, o)
 		if s.Ready {
 			continue
@@ -154,6 +171,9 @@ func (e *Engine) assess(ctx context.Context, out *ComponentStatus, refs []kube.R
 		if out.Reason == "" {
 			out.Reason, out.Hint = s.String(), o.Hint
 		}
+	}
+	if out.Ready && out.Drifted {
+		out.Message = messageDrifted
 	}
 	return nil
 }
@@ -175,7 +195,7 @@ func (e *Engine) controllerStatus(ctx context.Context, c controller) (ComponentS
 	}
 	out := ComponentStatus{Name: Ingress, Version: "class " + c.class}
 	ref := kube.Ref{GroupVersionKind: kube.IngressClassKind, Name: c.class}
-	if err := e.assess(ctx, &out, []kube.Ref{ref}); err != nil {
+	if err := e.assess(ctx, &out, []kube.Ref{ref}, noDrift); err != nil {
 		return out, err
 	}
 	if out.Ready {
@@ -189,8 +209,11 @@ func (e *Engine) appStatus(ctx context.Context) (ComponentStatus, error) {
 	if e.inventory == nil {
 		return out, nil
 	}
-	states := e.inventory.Refs()
-	if err := e.assess(ctx, &out, states); err != nil {
+	drift, err := e.appDrift(ctx)
+	if err != nil {
+		return out, err
+	}
+	if err := e.assess(ctx, &out, e.inventory.Refs(), drift); err != nil {
 		return out, err
 	}
 	if out.Version = out.image; out.Version == "" {

@@ -28,7 +28,7 @@ type UpResult struct {
 // ComponentChange is what up did to a component.
 type ComponentChange struct {
 	Name    Component `json:"name"`
-	Action  string    `json:"action"`  // installed, upgraded, rolled back, unchanged, reused, applied
+	Action  string    `json:"action"`  // installed, upgraded, mended, rolled back, unchanged, reused, applied
 	Version string    `json:"version"` // of the chart, or the image
 }
 
@@ -71,6 +71,7 @@ func (e *UpError) Unwrap() []error {
 // UpOptions are what one up may do otherwise than the configuration says.
 type UpOptions struct {
 	TakeOver    bool          // set fields that somebody else has set, too
+	Recreate    bool          // delete and make anew what can't be changed in place
 	Agreed      *RefusedError // what a person was shown and agreed to: just that is done
 	LockTimeout time.Duration // how much longer than it takes to see that it is alive another run is waited for
 
@@ -236,6 +237,9 @@ func (r *run) refs() []kube.Ref {
 
 func (r *run) describe(record *kube.Inventory) {
 	record.Settings = map[string]string{settingHost: r.cfg.Host, settingImage: r.cfg.Image, settingProfile: r.target.Profile}
+	if r.cfg.KeepReplicas {
+		record.Settings[settingKeepReplicas] = "true"
+	}
 	record.IngressClass = r.plan.controller.class
 	record.Releases = []kube.InventoryChart{releaseRecord(r.plan.redis)}
 	if r.plan.ingress != nil {
@@ -331,22 +335,36 @@ var (
 	pastTense    = map[helm.Action]string{helm.ActionNone: "unchanged", helm.ActionInstall: "installed", helm.ActionUpgrade: "upgraded", helm.ActionRollback: "rolled back"}
 )
 
+func (rp releasePlan) presentTense() string {
+	if len(rp.mends) > 0 {
+		return "mending"
+	}
+	return presentTense[rp.Action]
+}
+
+func (rp releasePlan) pastTense() string {
+	if len(rp.mends) > 0 {
+		return "mended"
+	}
+	return pastTense[rp.Action]
+}
+
 // upRelease installs or upgrades a release and waits until its objects are ready.
 func (r *run) upRelease(ctx, waitCtx context.Context, c Component, rp releasePlan) error {
 	chart := fmt.Sprintf("chart %s %s", rp.spec.Chart.Name, rp.spec.Chart.Version)
 	if rp.Action != helm.ActionNone {
-		doing := presentTense[rp.Action] + " " + chart
+		doing := rp.presentTense() + " " + chart
 		if rp.Current != nil && rp.Current.Status == helm.StatusUninstalling {
 			doing = "finishing an uninstall that was cut off, then " + doing
 		}
-		r.events.progress(c, doing)
+		r.tellRelease(c, rp, doing)
 		r.ledger.begin(c, doing, "the next run recovers the release")
 		r.changed()
 		if err := r.applyRelease(ctx, c, rp); err != nil {
 			return err
 		}
 	}
-	did := chart + " " + pastTense[rp.Action]
+	did := chart + " " + rp.pastTense()
 	r.ledger.carry(c, did)
 	objs, err := r.helm.Objects(ctx, rp.spec.Namespace, rp.spec.Name)
 	if err != nil {
@@ -355,10 +373,20 @@ func (r *run) upRelease(ctx, waitCtx context.Context, c Component, rp releasePla
 	if err := r.wait(ctx, waitCtx, c, kube.RefsOf(objs)); err != nil {
 		return err
 	}
-	r.note(c, pastTense[rp.Action], rp.spec.Chart.Version)
+	r.note(c, rp.pastTense(), rp.spec.Chart.Version)
 	r.ledger.settle(c, "ready, "+did)
 	r.events.done(c, "ready, "+did)
 	return nil
+}
+
+// tellRelease says what is done to a release, and to mend what.
+func (r *run) tellRelease(c Component, rp releasePlan, doing string) {
+	if len(rp.mends) == 0 {
+		r.events.progress(c, doing)
+	}
+	for _, mend := range rp.mends {
+		r.events.progress(c, "mending: "+mend)
+	}
 }
 
 // applyRelease lets Helm work, and watches the chart's hooks meanwhile: Helm would wait for a Job that
@@ -390,7 +418,7 @@ func (r *run) applyRelease(ctx context.Context, c Component, rp releasePlan) err
 			}
 		})
 	}
-	err := r.changeRelease(ctx, rp)
+	err := r.changeRelease(ctx, c, rp)
 	cause := context.Cause(ctx)
 	stop(nil)
 	watches.Wait()
@@ -459,7 +487,10 @@ func (h *hookWatch) explain(ctx context.Context, err error) error {
 	return &kube.NotReadyError{Objects: []kube.Readiness{seen}}
 }
 
-func (r *run) changeRelease(ctx context.Context, rp releasePlan) error {
+func (r *run) changeRelease(ctx context.Context, c Component, rp releasePlan) error {
+	if err := r.makeWay(ctx, c, rp); err != nil {
+		return err
+	}
 	if rp.Action == helm.ActionRollback {
 		return r.helm.Rollback(ctx, rp.spec, rp.Plan)
 	}
@@ -471,7 +502,7 @@ func (r *run) changeRelease(ctx context.Context, rp releasePlan) error {
 func (r *run) tellProblems(c Component) func([]kube.Readiness) {
 	return func(states []kube.Readiness) {
 		if p := firstProblem(states); p != nil {
-			r.events.emit(c, Problem, p.String(), fmt.Sprintf("%s (%s)", p.Hint, p.Verdict()))
+			r.events.problem(c, p)
 		}
 	}
 }
@@ -589,6 +620,11 @@ func (r *run) applyFirst(ctx context.Context) ([]kube.Change, error) {
 			return nil, err
 		}
 		*r.plan.app.trial(kube.RefOf(secret)) = *trial
+	}
+	for _, t := range r.plan.app.trials {
+		if t.Recreate {
+			r.tellRecreate(App, t)
+		}
 	}
 	changes, err := r.kube.CarryAll(ctx, r.plan.app.first())
 	if err != nil || r.settled {

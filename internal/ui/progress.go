@@ -45,6 +45,9 @@ func (p *plain) Handle(e stack.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	fmt.Fprintln(p.w, line(p.style, sign(p.style, e.Kind), e))
+	for _, l := range e.Evidence {
+		fmt.Fprintf(p.w, "  %*s| %s\n", nameWidth, "", l)
+	}
 	if e.Hint != "" {
 		fmt.Fprintf(p.w, "  %*s%s\n", nameWidth, "", p.style.Dim(e.Hint))
 	}

@@ -66,7 +66,7 @@ func Status(w io.Writer, s Style, r *stack.StatusResult) {
 		if c.Version != "" {
 			version = "  " + s.Dim(c.Version)
 		}
-		fmt.Fprintf(w, "%s %-*s%s%s\n", s.Mark(c.Ready), nameWidth, c.Name, c.Message, version)
+		fmt.Fprintf(w, "%s %-*s%s%s\n", statusMark(s, c.Ready, c.Drifted), nameWidth, c.Name, c.Message, version)
 		why(w, s, c)
 		objects(w, s, c.Objects)
 	}
@@ -96,15 +96,18 @@ func objects(w io.Writer, s Style, all []stack.ObjectStatus) {
 		case o.Missing:
 			missing = append(missing, o.Kind+" "+o.Name)
 			continue
-		case o.Ready && !o.Workload:
+		case o.Ready && !o.Workload && len(o.Drift) == 0:
 			healthy++
 			continue
 		}
-		fmt.Fprintf(w, "    %s %s %s  %s\n", s.Mark(o.Ready), o.Kind, o.Name, o.Message)
+		fmt.Fprintf(w, "    %s %s %s  %s\n", statusMark(s, o.Ready, len(o.Drift) > 0), o.Kind, o.Name, o.Message)
 		for _, text := range append([]string{o.Reason}, o.Evidence...) {
 			if text != "" {
 				fmt.Fprintf(w, "        %s\n", text)
 			}
+		}
+		for _, change := range o.Drift {
+			fmt.Fprintf(w, "        %s\n", change.Change())
 		}
 		if o.Hint != "" {
 			fmt.Fprintf(w, "        %s\n", s.Dim(o.Hint))
@@ -119,6 +122,14 @@ func objects(w io.Writer, s Style, all []stack.ObjectStatus) {
 	}
 }
 
+// statusMark is the sign of something that is not well, is changed, or neither.
+func statusMark(s Style, ready, drifted bool) string {
+	if ready && drifted {
+		return s.Warn("!")
+	}
+	return s.Mark(ready)
+}
+
 // counted words a number of things.
 func counted(n int, thing string) string {
 	if n == 1 {
@@ -129,6 +140,8 @@ func counted(n int, thing string) string {
 
 func verdict(s Style, r *stack.StatusResult) string {
 	switch {
+	case r.Healthy && r.Drifted:
+		return s.Warn("Drifted:") + " somebody changed what was deployed. Serving " + s.Bold(r.URL)
 	case r.Healthy:
 		return "Healthy, serving " + s.Bold(r.URL)
 	case !r.Deployed:

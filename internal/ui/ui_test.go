@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pwdeploy/pwdeploy/internal/kube"
 	"github.com/pwdeploy/pwdeploy/internal/stack"
 )
 
@@ -48,6 +49,7 @@ func TestPlainProgress(t *testing.T) {
 		{Component: stack.Ingress, Kind: stack.Warning, Message: "the chart could not be kept for next time: disk full"},
 		{Component: stack.Redis, Kind: stack.Progress, Message: "StatefulSet redis-master 0/1 ready"},
 		{Component: stack.App, Kind: stack.Problem, Message: "Pod pw-crud/pw-crud-1: ImagePullBackOff: not found", Hint: "check the image"},
+		{Component: stack.Redis, Kind: stack.Problem, Message: "Pod redis/redis-master-0: Crashed: container redis ended with exit code 1", Evidence: []string{">>> 'no-such-directive yes'", "Bad directive"}, Hint: "the last lines of its log say why"},
 		{Component: stack.Redis, Kind: stack.Done, Message: "ready, chart redis 23.1.1 installed", Elapsed: 12345 * time.Millisecond},
 		{Component: stack.App, Kind: stack.Failed, Message: "can't become ready", Elapsed: 8 * time.Second},
 	} {
@@ -97,8 +99,28 @@ func TestStatus(t *testing.T) {
 		}},
 		{Name: stack.Endpoint, Message: "not served", Reason: "http://demo.pw.test/pw is not served: 172.18.0.2:80: GET answered 503 Service Unavailable", Hint: "see the components above"},
 	}}
+	since := time.Date(2026, 11, 27, 14, 2, 31, 0, time.Local)
+	drifted := &stack.StatusResult{Target: target(), Deployed: true, Healthy: true, Drifted: true, URL: "http://demo.pw.test/pw", Components: []stack.ComponentStatus{
+		{Name: stack.Redis, Ready: true, Drifted: true, Version: "chart 23.1.1, revision 1", Message: "drifted", Objects: []stack.ObjectStatus{
+			{Kind: "StatefulSet", Name: "redis-master", Ready: true, Message: "1/1 ready", Workload: true},
+			{Kind: "Service", Name: "redis-master", Ready: true, Message: "drifted", Hint: "pwdeploy up sets it back", Drift: []kube.Conflict{
+				{Field: ".spec.type", Ours: "ClusterIP", Theirs: "NodePort", Manager: "console", Since: &since},
+				{Field: ".metadata.labels.app", Ours: "redis", Theirs: "(none)"},
+			}},
+			{Kind: "ConfigMap", Name: "redis-health", Ready: true, Message: "ready"},
+		}},
+		{Name: stack.App, Ready: true, Drifted: true, Version: "pw/crudservice:latest", Message: "drifted", Objects: []stack.ObjectStatus{
+			{Kind: "Deployment", Name: "pw-crud", Ready: true, Message: "3/3 ready", Workload: true, Hint: "pwdeploy up --take-over sets it back", Drift: []kube.Conflict{
+				{Field: ".spec.replicas", Ours: "2", Theirs: "3", Manager: "kubectl", Subresource: "scale"},
+			}},
+			{Kind: "Secret", Name: "pw-crud-redis", Ready: true, Message: "drifted", Hint: "pwdeploy up --take-over sets it back", Drift: []kube.Conflict{
+				{Field: ".data.redis-password", Ours: kube.Hidden, Theirs: kube.Hidden, Manager: "kubectl-edit", Since: &since},
+			}},
+		}},
+		{Name: stack.Endpoint, Ready: true, Version: "http://demo.pw.test/pw", Message: "served at 172.18.0.2:80"},
+	}}
 	for name, r := range map[string]*stack.StatusResult{
-		"status-healthy": healthy, "status-broken": broken,
+		"status-healthy": healthy, "status-broken": broken, "status-drifted": drifted,
 		"status-nothing": {Target: target(), Components: []stack.ComponentStatus{{Name: stack.Redis, Message: "not installed"}}},
 	} {
 		t.Run(name, func(t *testing.T) {

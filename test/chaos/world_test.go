@@ -164,15 +164,16 @@ func withoutChance(o *unstructured.Unstructured) {
 	o.SetOwnerReferences(owners)
 }
 
-// withoutWebhookAddress takes away where webhooks lead, with the authority that the test writes there in the place of a
-// hook.
+// withoutWebhookAddress takes away where webhooks lead, and the one of the test, which plays the controller.
 func withoutWebhookAddress(o *unstructured.Unstructured) {
 	webhooks, found, _ := unstructured.NestedSlice(o.Object, "webhooks")
-	for _, w := range webhooks {
-		if webhook, ok := w.(map[string]any); ok {
-			delete(webhook, "clientConfig")
-		}
-	}
+	webhooks = slices.DeleteFunc(webhooks, func(w any) bool {
+		webhook, _ := w.(map[string]any)
+		delete(webhook, "clientConfig")
+		delete(webhook, "matchConditions")
+		name, _ := webhook["name"].(string)
+		return strings.HasPrefix(name, harness.PlayedWebhook)
+	})
 	if found {
 		_ = unstructured.SetNestedSlice(o.Object, webhooks, "webhooks") // it was one
 	}

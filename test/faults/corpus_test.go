@@ -122,6 +122,8 @@ func play(t *testing.T, s scene) diagnosis {
 	site := harness.NewSite(t)
 	if s.needs == controlPlane {
 		site.ForeignController(t)
+	} else {
+		t.Cleanup(func() { site.Pwdeploy(context.WithoutCancel(t.Context()), "down", "--yes", "--delete-data") })
 	}
 	if s.provoke != nil {
 		s.provoke(t, site)

@@ -19,6 +19,7 @@ func corpus() []scene {
 		refusalScenes(),
 		serverScenes(),
 		chartScenes(),
+		labScenes(),
 	)
 }
 

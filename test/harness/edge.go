@@ -2,11 +2,9 @@ package harness
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -22,8 +20,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/watch"
-	admissionregistrationclient "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
 )
 
 // controllerSelector selects the Services of ingress-nginx' controller.
@@ -40,7 +36,6 @@ type Edge struct {
 
 	webhook      *httptest.Server
 	webhookDelay time.Duration // between the webhook's configuration and its first answer
-	twin         string        // the name of the configuration that leads to webhook
 
 	mu       sync.Mutex
 	servers  map[int32]*http.Server
@@ -52,8 +47,7 @@ type Edge struct {
 // StartEdge plays them for the controller in a namespace until the test ends.
 func StartEdge(t *testing.T, namespace string) *Edge {
 	t.Helper()
-	e := &Edge{t: t, ns: namespace, node: nodeAddress(t), servers: map[int32]*http.Server{}, stored: map[string]string{},
-		webhookDelay: 300 * time.Millisecond, twin: UniqueName("it")}
+	e := &Edge{t: t, ns: namespace, node: nodeAddress(t), servers: map[int32]*http.Server{}, stored: map[string]string{}, webhookDelay: 300 * time.Millisecond}
 	e.webhook = httptest.NewTLSServer(http.HandlerFunc(e.admit))
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	e.stop = stop
@@ -93,9 +87,6 @@ func nodeAddress(t *testing.T) string {
 func (e *Edge) Close() {
 	e.stop()
 	e.done.Wait()
-	if err := e.removeTwin(context.WithoutCancel(e.t.Context())); err != nil {
-		e.t.Error(err)
-	}
 	e.webhook.Close()
 	for _, s := range e.servers {
 		s.Close()
@@ -211,11 +202,14 @@ func (e *Edge) Served() (requests []string, stored int) {
 	return requests, len(e.stored)
 }
 
-// followWebhooks answers for the controller's webhook: the API server can't reach a fake pod. The configuration stays as
-// its owner applies it, so that he can change it, but for the authority that the certgen hook writes into it and a
-// condition that is never met; a twin of it leads to this process.
+// PlayedWebhook begins the names of webhooks that are played.
+const PlayedWebhook = "played."
+
+// followWebhooks puts a webhook of this process beside the controller's, as its certgen hook gives that an authority:
+// the API server can't reach a fake pod. What the chart has set stays as it is.
 func (e *Edge) followWebhooks(ctx context.Context) error {
-	w, err := e.webhooks().Watch(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=ingress-nginx"})
+	webhooks := Admin(e.t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	w, err := webhooks.Watch(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=ingress-nginx"})
 	if err != nil {
 		return err
 	}
@@ -226,55 +220,31 @@ func (e *Edge) followWebhooks(ctx context.Context) error {
 			return nil
 		}
 		service := webhook.Webhooks[0].ClientConfig.Service
-		if service == nil || service.Namespace != e.ns {
+		if event.Type == "DELETED" || service == nil || service.Namespace != e.ns || len(webhook.Webhooks) > 1 {
 			continue
 		}
-		if event.Type == watch.Deleted {
-			err = e.removeTwin(ctx)
-		} else if len(webhook.Webhooks[0].MatchConditions) == 0 {
-			err = e.answerFor(ctx, webhook)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(e.webhookDelay):
 		}
+		authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: e.webhook.Certificate().Raw})
+		played := *webhook.Webhooks[0].DeepCopy()
+		played.Name = PlayedWebhook + played.Name
+		played.ClientConfig = admissionregistrationv1.WebhookClientConfig{URL: new(e.webhook.URL + "/networking/v1/ingresses"), CABundle: authority}
+		patch, err := json.Marshal([]map[string]any{
+			{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": authority},
+			{"op": "add", "path": "/webhooks/0/matchConditions", "value": []admissionregistrationv1.MatchCondition{{Name: "never", Expression: "false"}}},
+			{"op": "add", "path": "/webhooks/-", "value": played},
+		})
 		if err != nil {
+			return err
+		}
+		if _, err := webhooks.Patch(ctx, webhook.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: "kube-webhook-certgen"}); err != nil && !apierrors.IsNotFound(err) { // taken away meanwhile
 			return err
 		}
 	}
 	return nil
-}
-
-func (e *Edge) webhooks() admissionregistrationclient.ValidatingWebhookConfigurationInterface {
-	return Admin(e.t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
-}
-
-// answerFor makes the twin and has the API server ask that.
-func (e *Edge) answerFor(ctx context.Context, webhook *admissionregistrationv1.ValidatingWebhookConfiguration) error {
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-time.After(e.webhookDelay):
-	}
-	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: e.webhook.Certificate().Raw})
-	twin := &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: e.twin}, Webhooks: webhook.DeepCopy().Webhooks[:1]}
-	twin.Webhooks[0].ClientConfig = admissionregistrationv1.WebhookClientConfig{URL: new(e.webhook.URL + "/networking/v1/ingresses"), CABundle: authority}
-	twin.Webhooks[0].FailurePolicy = new(admissionregistrationv1.Ignore) // a test that is killed leaves it
-	if _, err := e.webhooks().Create(ctx, twin, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
-		return err
-	}
-	patch := fmt.Appendf(nil, `[{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": %q},
-		{"op": "add", "path": "/webhooks/0/matchConditions", "value": [{"name": "its-twin-is-asked", "expression": "false"}]}]`,
-		base64.StdEncoding.EncodeToString(authority))
-	_, err := e.webhooks().Patch(ctx, webhook.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: "kube-webhook-certgen"})
-	if apierrors.IsNotFound(err) { // taken away meanwhile
-		return nil
-	}
-	return err
-}
-
-func (e *Edge) removeTwin(ctx context.Context) error {
-	err := e.webhooks().Delete(ctx, e.twin, metav1.DeleteOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	return err
 }
 
 // admit lets every Ingress pass.

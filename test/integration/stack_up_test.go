@@ -158,7 +158,7 @@ func TestUpChanges(t *testing.T) {
 			prepare: func() {
 				remove(t, kube.Ref{GroupVersionKind: kube.ServiceKind, Namespace: s.Redis, Name: "redis-master"})
 			},
-			want: "redis upgraded, ingress-nginx reused, app unchanged"},
+			want: "redis mended, ingress-nginx reused, app unchanged"},
 		{name: "what an earlier version made", prepare: func() { s.recordOld(t) },
 			want: "redis unchanged, ingress-nginx reused, app applied", gone: []string{"ConfigMap " + s.App + "/service-config-old"}},
 	} {

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"time"
 
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chart"
@@ -84,8 +83,8 @@ func (c *Client) Get(ctx context.Context, namespace, name string) (*Release, err
 }
 
 // Plan says what Apply would do. A release that is not of the Spec's instance is a *ForeignReleaseError,
-// one that is being taken away a *PendingError. One on which an operation did not end is to be upgraded: Apply
-// recovers it first. Like Get it costs one request.
+// one with a status that pwdeploy does not know a *PendingError. One on which an operation did not end is to be
+// upgraded, or installed if it was being taken away: Apply ends that first. Like Get it costs one request.
 //
 // It compares what was applied last with what should be there, not with the cluster: objects that were
 // deleted or changed since are for the caller to find (see Objects) and to mend (see Spec.Force).
@@ -125,7 +124,7 @@ func decide(current *Release, spec Spec, digest string) (Action, error) {
 		return ActionUpgrade, nil
 	case StatusFailed, StatusSuperseded, StatusPendingInstall, StatusPendingUpgrade, StatusPendingRollback:
 		return ActionUpgrade, nil
-	case StatusUninstalled:
+	case StatusUninstalled, StatusUninstalling:
 		return ActionInstall, nil
 	default:
 		return ActionNone, &PendingError{current}
@@ -151,28 +150,6 @@ func (c *Client) Apply(ctx context.Context, spec Spec) (*Release, Action, error)
 		return applied, plan.Action, fmt.Errorf("%s release %s/%s: %w", plan.Action, spec.Namespace, spec.Name, err)
 	}
 	return applied, plan.Action, nil
-}
-
-// Uninstall removes a release and its history, and says what its manifest held. It returns when the
-// deletions are asked for, not when the objects are gone; timeout bounds each of the chart's hooks. What
-// a chart marks with helm.sh/resource-policy: keep stays, and so do the volumes of StatefulSets.
-//
-// A release that pwdeploy did not install is a *ForeignReleaseError, whichever the instance; telling
-// apart instances is the caller's, who knows its own. An interrupted uninstall is taken up again.
-func (c *Client) Uninstall(ctx context.Context, namespace, name string, timeout time.Duration) (*Release, error) {
-	r := c.newRun(ctx, namespace)
-	defer r.close()
-	current, err := r.newest(name)
-	if err != nil {
-		return nil, err
-	}
-	if current.Instance == "" {
-		return nil, &ForeignReleaseError{current}
-	}
-	if err := r.uninstall(current, timeout); err != nil {
-		return current, fmt.Errorf("uninstall release %s/%s: %w", namespace, name, err)
-	}
-	return current, nil
 }
 
 // Objects gives what the manifest of the deployed revision holds, or of the newest where none is
@@ -316,21 +293,20 @@ func (r *run) apply(spec Spec, plan Plan) (*Release, error) {
 	if err != nil {
 		return nil, err
 	}
+	change, prepare := r.upgrade, r.recover
+	if plan.Action == ActionInstall {
+		change, prepare = r.install, r.finishUninstall
+	}
+	if err := prepare(spec, plan); err != nil {
+		return nil, err
+	}
 	cfg, err := r.configuration(loaded)
 	if err != nil {
 		return nil, err
 	}
 	r.kube.onHook = spec.OnHook
-	var rel *release.Release
-	if plan.Action == ActionInstall {
-		rel, err = r.install(cfg, spec, plan, loaded)
-	} else if err = r.recover(cfg, spec, plan); err == nil {
-		rel, err = r.upgrade(cfg, spec, plan, loaded)
-	}
-	if err != nil {
-		return toRelease(rel), r.cause(err)
-	}
-	return toRelease(rel), nil
+	rel, err := change(cfg, spec, plan, loaded)
+	return toRelease(rel), r.cause(err)
 }
 
 // install runs Helm's install. Not Atomic: on a failure that would delete the evidence. No Wait: it is a
@@ -359,28 +335,6 @@ func (r *run) upgrade(cfg *action.Configuration, spec Spec, plan Plan, loaded *c
 	a.ResetValues = true
 	a.MaxHistory = maxHistory
 	return a.Run(spec.Name, loaded, cloneValues(spec.Values))
-}
-
-func (r *run) uninstall(current *Release, timeout time.Duration) error {
-	cfg, err := r.configuration(nil)
-	if err != nil {
-		return err
-	}
-	record, err := r.revision(current.Name, current.Revision)
-	if err != nil {
-		return err
-	}
-	if current.Objects, err = r.objects(record.Manifest); err != nil {
-		return err
-	}
-	a := action.NewUninstall(cfg)
-	a.Timeout = orDefault(timeout)
-	a.DeletionPropagation = "background"
-	gone, err := a.Run(current.Name)
-	if gone != nil && gone.Release != nil {
-		current.Status = gone.Release.Info.Status.String()
-	}
-	return r.cause(err)
 }
 
 // cause puts what really happened in place of Helm's words for it: Helm flattens the errors of hooks and

@@ -81,8 +81,8 @@ func (e *ForeignReleaseError) Hint() string {
 	return fmt.Sprintf("helm -n %s status %s shows it; uninstall it if it is no longer needed", e.Release.Namespace, e.Release.Name)
 }
 
-// PendingError says that a release is being taken away, or was when that was cut off, or has a status that pwdeploy does
-// not know: nothing can be applied to it.
+// PendingError says that a release has a status in which what was asked for can't be done: it is being taken away, and
+// was to be rolled back, or pwdeploy does not know that status.
 type PendingError struct{ Release *Release }
 
 func (e *PendingError) Error() string {
@@ -92,5 +92,8 @@ func (e *PendingError) Error() string {
 
 // Hint says what to do.
 func (e *PendingError) Hint() string {
+	if e.Release.Status == StatusUninstalling {
+		return "pwdeploy up finishes that and installs it again, pwdeploy down just finishes it; Redis' data stays"
+	}
 	return "if nobody works on it: pwdeploy down, then pwdeploy up; Redis' data stays"
 }

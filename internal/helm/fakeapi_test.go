@@ -203,6 +203,9 @@ func (f *fakeAPI) item(w http.ResponseWriter, r *http.Request, kind *apiKind, pa
 
 func (f *fakeAPI) patched(r *http.Request, kind *apiKind, obj *unstructured.Unstructured) *unstructured.Unstructured {
 	patch, _ := io.ReadAll(r.Body)
+	if strings.Contains(string(patch), `"resourceVersion":null`) {
+		f.t.Errorf("%s: an API server refuses %s", r.URL.Path, patch)
+	}
 	typed, err := scheme.Scheme.New(kind.GroupVersionKind)
 	if err != nil {
 		f.t.Error(err)

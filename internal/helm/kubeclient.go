@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"helm.sh/helm/v3/pkg/kube"
@@ -49,8 +50,9 @@ type kubeClient struct {
 	*kube.Client
 	ctx    context.Context // kept, because Helm's interface takes none
 	onHook func(kind, namespace, name string)
-	err    error           // the first one that Helm will flatten to text
-	gone   map[string]bool // hooks that Delete saw gone
+	err    error             // the first one that Helm will flatten to text
+	gone   map[string]bool   // hooks that Delete saw gone
+	ours   kube.ResourceList // what DeleteWithPropagationPolicy may delete
 }
 
 func (r *run) newKubeClient() *kubeClient {
@@ -80,10 +82,14 @@ func (k *kubeClient) Create(resources kube.ResourceList) (*kube.Result, error) {
 }
 
 // Update changes objects. Helm reads the result even beside an error.
+//
+// What an earlier attempt has made is there and not in original. Helm would take it for applied as it is, resource
+// version included, and the API server refuses a patch that takes that away.
 func (k *kubeClient) Update(original, target kube.ResourceList, force bool) (*kube.Result, error) {
 	if err := k.ctx.Err(); err != nil {
 		return &kube.Result{}, err
 	}
+	original = append(slices.Clone(original), target.Difference(original)...)
 	result, err := k.Client.Update(original, target, force)
 	if result == nil {
 		result = &kube.Result{}
@@ -126,14 +132,40 @@ func hookKey(info *resource.Info) string {
 	return info.Mapping.Resource.String() + " " + info.Namespace + "/" + info.Name
 }
 
-// DeleteWithPropagationPolicy deletes objects.
+// DeleteWithPropagationPolicy deletes what an uninstall takes away, and nothing that is not the release's.
 func (k *kubeClient) DeleteWithPropagationPolicy(resources kube.ResourceList, policy metav1.DeletionPropagation) (*kube.Result, []error) {
-	if err := k.ctx.Err(); err != nil {
+	resources = resources.Intersect(k.ours)
+	if err := k.removeBy(resources, policy); err != nil {
 		return nil, []error{err}
 	}
-	result, errs := k.Client.DeleteWithPropagationPolicy(resources, policy)
-	_ = k.remember(errors.Join(errs...))
-	return result, errs
+	return &kube.Result{Deleted: resources}, nil
+}
+
+// remove deletes objects, admission webhooks first.
+func (k *kubeClient) remove(resources kube.ResourceList) error {
+	webhooks := resources.Filter(isWebhook)
+	for _, list := range []kube.ResourceList{webhooks, resources.Difference(webhooks)} {
+		if err := k.removeBy(list, metav1.DeletePropagationBackground); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *kubeClient) removeBy(resources kube.ResourceList, policy metav1.DeletionPropagation) error {
+	if err := k.ctx.Err(); err != nil {
+		return err
+	}
+	if len(resources) == 0 { // Helm takes that for an error
+		return nil
+	}
+	_, errs := k.Client.DeleteWithPropagationPolicy(resources, policy)
+	return k.remember(errors.Join(errs...))
+}
+
+func isWebhook(info *resource.Info) bool {
+	kind := info.Mapping.GroupVersionKind
+	return kind.Group == "admissionregistration.k8s.io" && (kind.Kind == "ValidatingWebhookConfiguration" || kind.Kind == "MutatingWebhookConfiguration")
 }
 
 func (k *kubeClient) remember(err error) error {
@@ -162,19 +194,37 @@ func (k *kubeClient) WaitForDelete(resources kube.ResourceList, timeout time.Dur
 			delete(k.gone, hookKey(info)) // it may be made again
 			continue
 		}
-		helper := resource.NewHelper(info.Client, info.Mapping)
-		err := wait.PollUntilContextTimeout(k.ctx, 100*time.Millisecond, timeout, true, func(context.Context) (bool, error) {
-			_, err := helper.Get(info.Namespace, info.Name)
-			if apierrors.IsNotFound(err) {
-				return true, nil
-			}
-			return false, err
-		})
+		err := k.waitGone(info, timeout)
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = hookError(info, "of an earlier run is not gone after "+timeout.String(), err)
 		}
 		if err != nil {
 			return k.remember(err)
+		}
+	}
+	return nil
+}
+
+func (k *kubeClient) waitGone(info *resource.Info, timeout time.Duration) error {
+	helper := resource.NewHelper(info.Client, info.Mapping)
+	return wait.PollUntilContextTimeout(k.ctx, 100*time.Millisecond, timeout, true, func(context.Context) (bool, error) {
+		_, err := helper.Get(info.Namespace, info.Name)
+		if apierrors.IsNotFound(err) {
+			return true, nil
+		}
+		return false, err
+	})
+}
+
+// waitAllGone waits for what an earlier run left and this one has deleted.
+func (k *kubeClient) waitAllGone(resources kube.ResourceList, timeout time.Duration) error {
+	for _, info := range resources {
+		err := k.waitGone(info, timeout)
+		if errors.Is(err, context.DeadlineExceeded) && k.ctx.Err() == nil {
+			err = fmt.Errorf("%s %s/%s of an earlier run is not gone after %s: %w", info.Mapping.GroupVersionKind.Kind, info.Namespace, info.Name, timeout, err)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -193,12 +194,17 @@ func (r *run) describeForeign(found *Release) {
 
 // revision reads one record.
 func (r *run) revision(name string, revision int) (*release.Release, error) {
-	return r.query(map[string]string{labelOwner: "helm", labelName: name, labelRevision: strconv.Itoa(revision)})
+	return latest(r.query(map[string]string{labelOwner: "helm", labelName: name, labelRevision: strconv.Itoa(revision)}))
+}
+
+// history reads all records of a release, the newest first.
+func (r *run) history(name string) ([]*release.Release, error) {
+	return r.query(map[string]string{labelOwner: "helm", labelName: name})
 }
 
 // deployed reads the record of the deployed revision, or of the newest where none is.
 func (r *run) deployed(name string) (*release.Release, error) {
-	rel, err := r.query(map[string]string{labelOwner: "helm", labelName: name, labelStatus: StatusDeployed})
+	rel, err := latest(r.query(map[string]string{labelOwner: "helm", labelName: name, labelStatus: StatusDeployed}))
 	if !errors.Is(err, ErrReleaseNotFound) {
 		return rel, err
 	}
@@ -209,8 +215,8 @@ func (r *run) deployed(name string) (*release.Release, error) {
 	return r.revision(name, newest.Revision)
 }
 
-// query reads the newest of the records with these labels.
-func (r *run) query(labels map[string]string) (*release.Release, error) {
+// query reads the records with these labels, the newest first. There is at least one.
+func (r *run) query(labels map[string]string) ([]*release.Release, error) {
 	records, err := r.records()
 	if err != nil {
 		return nil, err
@@ -225,13 +231,16 @@ func (r *run) query(labels map[string]string) (*release.Release, error) {
 		return nil, fmt.Errorf("the record of release %s/%s is damaged: kubectl -n %s delete secret -l owner=helm,name=%s gives it up",
 			r.namespace, labels[labelName], r.namespace, labels[labelName])
 	}
-	newest := found[0]
-	for _, rel := range found[1:] {
-		if rel.Version > newest.Version {
-			newest = rel
-		}
+	slices.SortFunc(found, func(a, b *release.Release) int { return b.Version - a.Version })
+	return found, nil
+}
+
+// latest gives the first of what query found.
+func latest(found []*release.Release, err error) (*release.Release, error) {
+	if err != nil {
+		return nil, err
 	}
-	return newest, nil
+	return found[0], nil
 }
 
 // toRelease takes over what matters of Helm's release; nil stays nil.

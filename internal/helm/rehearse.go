@@ -55,7 +55,11 @@ func (c *Client) Rehearse(ctx context.Context, namespace, name string, objs []*u
 	for _, info := range wanted {
 		group.Go(func() error {
 			one := kube.ResourceList{info}
-			_, _ = client.Update(was.Intersect(one), one, false) // the answers tell more than its errors
+			original := was.Intersect(one)
+			if len(original) == 0 { // as kubeClient.Update has it
+				original = one
+			}
+			_, _ = client.Update(original, one, false) // the answers tell more than its errors
 			return ctx.Err()
 		})
 	}

@@ -71,7 +71,7 @@ type Release struct {
 	Digest                          string // of chart and values; empty if pwdeploy did not install it
 	Revision                        int
 	Updated                         time.Time
-	// Objects is what the manifest held, namespaces filled in. Only Uninstall sets it.
+	// Objects is what is on its way out. Only Uninstall sets it.
 	Objects []*unstructured.Unstructured
 }
 

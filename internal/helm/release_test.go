@@ -190,11 +190,20 @@ func checkUninstall(t *testing.T, api *fakeAPI, client *Client, spec Spec) {
 	if err != nil || len(gone.Objects) != len(objects) || gone.Status != StatusUninstalled {
 		t.Fatalf("%+v, %v", gone, err)
 	}
+	if rel, err := client.Get(t.Context(), spec.Namespace, spec.Name); err != nil || rel.Status != StatusUninstalled {
+		t.Errorf("after the uninstall: %+v, %v", rel, err)
+	}
+	if again, err := client.Uninstall(t.Context(), spec.Namespace, spec.Name, time.Second); err != nil || len(again.Objects) > 0 {
+		t.Errorf("cut off and run again: %+v, %v", again, err)
+	}
+	if err := client.Forget(t.Context(), spec.Namespace, spec.Name); err != nil {
+		t.Error(err)
+	}
 	for path := range api.objects {
 		t.Errorf("left behind: %s", path)
 	}
 	if _, err := client.Get(t.Context(), spec.Namespace, spec.Name); !errors.Is(err, ErrReleaseNotFound) {
-		t.Errorf("after the uninstall: %v", err)
+		t.Errorf("after it is forgotten: %v", err)
 	}
 	if _, err := client.Uninstall(t.Context(), spec.Namespace, spec.Name, time.Second); !errors.Is(err, ErrReleaseNotFound) {
 		t.Errorf("a second uninstall: %v", err)
@@ -343,7 +352,8 @@ func TestDecide(t *testing.T) {
 		{status: StatusFailed, digest: "same", want: ActionUpgrade},
 		{status: StatusSuperseded, digest: "same", want: ActionUpgrade},
 		{status: StatusUninstalled, digest: "same", want: ActionInstall},
-		{status: StatusUninstalling, want: ActionNone, pending: true},
+		{status: StatusUninstalling, digest: "same", want: ActionInstall},
+		{status: "unknown", want: ActionNone, pending: true},
 		{status: StatusPendingInstall, digest: "same", want: ActionUpgrade},
 		{status: StatusPendingUpgrade, digest: "same", want: ActionUpgrade},
 		{status: StatusPendingRollback, digest: "same", want: ActionUpgrade},
@@ -381,7 +391,7 @@ func TestPendingRelease(t *testing.T) {
 	other := spec
 	other.Values = map[string]any{"other": "value"}
 	mustApply(t, client, other, ActionUpgrade)
-	requireNewest(t, client, StatusDeployed, 7) // 6 is the way back
+	requireNewest(t, client, StatusDeployed, 6) // 5 is the way back, in the place of the one that did not end
 	mustApply(t, client, other, ActionNone)
 }
 
@@ -534,10 +544,8 @@ func TestCancelledUninstallIsTakenUpAgain(t *testing.T) {
 	if err != nil || rel.Status != StatusUninstalling {
 		t.Fatalf("%+v, %v", rel, err)
 	}
-	if _, err := client.Plan(t.Context(), spec); !errors.As(err, new(*PendingError)) {
-		t.Errorf("plan: %v", err)
-	}
 	api.edit(func() { api.before = nil })
+	mustApply(t, client, spec, ActionInstall)
 	checkUninstall(t, api, client, spec)
 }
 

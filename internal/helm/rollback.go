@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/release"
-	"helm.sh/helm/v3/pkg/storage"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
@@ -53,7 +53,7 @@ func decideRollback(all []*Release, spec Spec, digest string) (Plan, error) {
 		if plan.Current == nil || rel.Revision > plan.Current.Revision {
 			plan.Current = rel
 		}
-		if rel.Digest == digest && (target == nil || rel.Revision > target.Revision) {
+		if rel.Digest == digest && (target == nil || better(rel, target)) {
 			target = rel
 		}
 	}
@@ -73,6 +73,14 @@ func decideRollback(all []*Release, spec Spec, digest string) (Plan, error) {
 	return plan, nil
 }
 
+// better prefers, of two revisions of one digest, one that came to its end, and then the later one.
+func better(a, b *Release) bool {
+	if unended(a.Status) != unended(b.Status) {
+		return unended(b.Status)
+	}
+	return a.Revision > b.Revision
+}
+
 // Rollback carries out a plan of PlanRollback: it applies what that revision applied, as a revision of its own. As with
 // Apply, workloads may not be ready yet when it returns, and nothing goes on behind the caller's back when ctx ends.
 func (c *Client) Rollback(ctx context.Context, spec Spec, plan Plan) error {
@@ -86,6 +94,9 @@ func (c *Client) Rollback(ctx context.Context, spec Spec, plan Plan) error {
 
 // rollback runs Helm's. It does not refuse a release whose newest revision is pending, as an upgrade would.
 func (r *run) rollback(spec Spec, plan Plan) error {
+	if err := r.prepareRollback(spec.Name, plan.RollbackTo); err != nil {
+		return err
+	}
 	cfg, err := r.configuration(nil)
 	if err != nil {
 		return err
@@ -96,20 +107,40 @@ func (r *run) rollback(spec Spec, plan Plan) error {
 	a.Timeout = spec.hookTimeout()
 	a.MaxHistory = maxHistory
 	if err := a.Run(spec.Name); err != nil {
-		return errors.Join(r.cause(err), failPending(cfg.Releases, spec.Name))
+		_, failErr := failPending(cfg.Releases, spec.Name, "the rollback did not end")
+		return errors.Join(r.cause(err), failErr)
 	}
 	return nil
 }
 
-// failPending notes that the newest revision failed if it is still pending: Helm does not do so where a rollback
-// can't read a manifest or a hook fails, and would refuse every upgrade from then on.
-func failPending(records *storage.Storage, name string) error {
-	newest, err := records.Last(name)
-	if err != nil || !newest.Info.Status.IsPending() {
+// prepareRollback sees to what an earlier run left that did not end. Helm compares the revision that it goes back to
+// with the newest. Where that is an earlier attempt at the same, nothing would tell them apart, and what that attempt
+// had still to take back would stay: its record is given up. What only older revisions made is deleted.
+func (r *run) prepareRollback(name string, to int) error {
+	history, err := r.history(name)
+	if err != nil {
 		return err
 	}
-	newest.SetStatus(release.StatusFailed, "the rollback did not end")
-	return records.Update(newest)
+	i := slices.IndexFunc(history, func(rel *release.Release) bool { return rel.Version == to })
+	if i < 0 {
+		return fmt.Errorf("revision %d is gone", to)
+	}
+	target, newest := history[i], history[0]
+	if !unended(newest.Info.Status.String()) {
+		return nil
+	}
+	records, err := r.records()
+	if err != nil {
+		return err
+	}
+	for newest != target && unended(newest.Info.Status.String()) && newest.Labels[DigestLabel] == target.Labels[DigestLabel] {
+		if _, err := records.Delete(name, newest.Version); err != nil {
+			return fmt.Errorf("give up revision %d, which did not end: %w", newest.Version, err)
+		}
+		history = history[1:]
+		newest = history[0]
+	}
+	return r.sweep(name, newest, target)
 }
 
 // ObjectsOf gives what the manifest of one revision of a release holds, with the namespaces filled in.

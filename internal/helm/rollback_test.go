@@ -71,7 +71,8 @@ func TestDecideRollback(t *testing.T) {
 		"after an upgrade":          {[]*Release{release(2, StatusDeployed, "b"), release(1, StatusSuperseded, "a")}, spec, 1, ""},
 		"after one that failed":     {[]*Release{release(1, StatusDeployed, "a"), release(2, StatusFailed, "b")}, spec, 1, ""},
 		"after one that was killed": {[]*Release{release(1, StatusDeployed, "a"), release(2, StatusPendingUpgrade, "b")}, spec, 1, ""},
-		"a rollback was killed":     {[]*Release{release(1, StatusSuperseded, "a"), release(2, StatusDeployed, "b"), release(3, StatusPendingRollback, "a")}, spec, 3, ""},
+		"a rollback was killed":     {[]*Release{release(1, StatusSuperseded, "a"), release(2, StatusDeployed, "b"), release(3, StatusPendingRollback, "a")}, spec, 1, ""},
+		"and it is all there is":    {[]*Release{release(2, StatusDeployed, "b"), release(3, StatusPendingRollback, "a")}, spec, 3, ""},
 		"the latest of that digest": {[]*Release{release(3, StatusSuperseded, "a"), release(1, StatusSuperseded, "a"), release(4, StatusDeployed, "b")}, spec, 3, ""},
 
 		"none of that digest": {[]*Release{release(9, StatusDeployed, "b"), release(8, StatusSuperseded, "c")}, spec, 0, "can't go back to chart redis 1"},
@@ -128,5 +129,107 @@ func TestRollbackFails(t *testing.T) {
 	if rel, err := client.Get(t.Context(), "redis", "redis"); err != nil || rel.Status != StatusFailed {
 		t.Errorf("%+v, %v", rel, err)
 	}
-	rollBack(t, client, spec, first.Digest, Plan{Action: ActionRollback, RollbackTo: 3})
+	rollBack(t, client, spec, first.Digest, Plan{Action: ActionRollback, RollbackTo: 1})
+}
+
+// killedLater lets a run make its release's record, and what goes on with it is refused, as if it had been killed then.
+// It needs the lock.
+func killedLater(api *fakeAPI, goesOn string) {
+	killed := false
+	api.before = func(w http.ResponseWriter, r *http.Request) bool {
+		refuse := killed && r.Method != http.MethodGet && (goesOn == "" || !strings.HasSuffix(r.URL.Path, goesOn))
+		if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/secrets") {
+			killed = true
+		}
+		if refuse {
+			answerStatus(w, http.StatusForbidden, "Forbidden")
+		}
+		return refuse
+	}
+}
+
+// A rollback that was killed and is run again takes back what it had still to take back, and finds what it has made.
+func TestRollbackKilled(t *testing.T) {
+	for name, test := range map[string]struct {
+		before, after int  // controllers
+		budget        bool // there is one when the rollback is killed
+	}{
+		"before it deleted":  {before: 1, after: 2, budget: true},
+		"before it made any": {before: 2, after: 1, budget: false},
+		"after it made some": {before: 2, after: 1, budget: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			api := newFakeAPI(t)
+			client, spec := newTestClient(t, api), testSpec(t, "ingress-nginx")
+			first := mustApply(t, client, withReplicas(spec, test.before), ActionInstall)
+			mustApply(t, client, withReplicas(spec, test.after), ActionUpgrade)
+			plan, err := client.PlanRollback(t.Context(), spec, first.Digest)
+			if err != nil || plan.RollbackTo != 1 {
+				t.Fatalf("%+v, %v", plan, err)
+			}
+			goesOn := ""
+			if test.budget {
+				goesOn = "/poddisruptionbudgets"
+			}
+			api.edit(func() { killedLater(api, goesOn) })
+			if err := client.Rollback(t.Context(), spec, plan); err == nil {
+				t.Fatal("it was not killed")
+			}
+			api.edit(func() { api.before = nil })
+			requireNewest(t, client, StatusPendingRollback, 3)
+			if there := api.objects[budgetPath] != nil; there != test.budget {
+				t.Fatal("it was killed somewhere else")
+			}
+			rollBack(t, client, spec, first.Digest, Plan{Action: ActionRollback, RollbackTo: 1})
+			requireNewest(t, client, StatusDeployed, 3)
+			if there := api.objects[budgetPath] != nil; there != (test.before == 2) {
+				t.Errorf("there is a budget: %v", there)
+			}
+			mustApply(t, client, withReplicas(spec, test.before), ActionNone)
+		})
+	}
+}
+
+// However often runs are killed, what they made is found: by the way back of an up, too.
+func TestRecoveryKilled(t *testing.T) {
+	api := newFakeAPI(t)
+	client, spec := newTestClient(t, api), testSpec(t, "ingress-nginx")
+	mustApply(t, client, withReplicas(spec, 1), ActionInstall)
+	mustApply(t, client, withReplicas(spec, 2), ActionUpgrade)
+	budget := api.objects[budgetPath]
+	mustApply(t, client, withReplicas(spec, 1), ActionUpgrade)
+	applyKilled(t, api, client, withReplicas(spec, 2), StatusPendingUpgrade, 4)
+	api.edit(func() { api.objects[budgetPath] = budget }) // it was killed after that was made
+
+	other := withReplicas(spec, 1)
+	other.Values["other"] = "value"
+	api.edit(func() { killedLater(api, "") })
+	for range 2 {
+		if _, _, err := client.Apply(t.Context(), other); err == nil {
+			t.Fatal("it was not killed")
+		}
+	}
+	api.edit(func() { api.before = nil })
+	mustApply(t, client, other, ActionUpgrade)
+	if api.objects[budgetPath] != nil {
+		t.Error("what only the killed run made is still there")
+	}
+}
+
+// Without a revision that was ever deployed, Helm compares with the newest only.
+func TestInstallsKilled(t *testing.T) {
+	api := newFakeAPI(t)
+	client, spec := newTestClient(t, api), testSpec(t, "ingress-nginx")
+	applyKilled(t, api, client, withReplicas(spec, 2), StatusPendingInstall, 1)
+	api.edit(func() { api.objects[budgetPath] = markedBudget() }) // it was killed after that was made
+	api.edit(func() { killedLater(api, "") })
+	if _, _, err := client.Apply(t.Context(), withReplicas(spec, 1)); err == nil {
+		t.Fatal("it was not killed")
+	}
+	api.edit(func() { api.before = nil })
+	requireNewest(t, client, StatusPendingUpgrade, 2)
+	mustApply(t, client, withReplicas(spec, 1), ActionUpgrade)
+	if api.objects[budgetPath] != nil {
+		t.Error("what only the first run made is still there")
+	}
 }

@@ -16,6 +16,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/discovery"
@@ -181,6 +182,7 @@ func noConfig(err error, contextName string) *ConnectError {
 func tune(config *rest.Config, o Options, log *slog.Logger) *rest.Config {
 	config = rest.CopyConfig(config)
 	config.QPS, config.Burst = -1, 0
+	config.ContentType = runtime.ContentTypeJSON // client-go prefers protobuf for most kinds, which persistentTransport can't read
 	config.WarningHandlerWithContext = warnings{log}
 	if o.UserAgent != "" {
 		config.UserAgent = o.UserAgent

@@ -4,13 +4,22 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 )
 
 // serverTransport plays an API server: answers come in their order, the last one again and again.
@@ -117,6 +126,34 @@ func orGet(method string) string {
 		return http.MethodGet
 	}
 	return method
+}
+
+// TestPersistenceOfSecrets: Helm makes its records by the typed client, whose requests have to be readable.
+func TestPersistenceOfSecrets(t *testing.T) {
+	var sent atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if sent.Add(1) == 1 {
+			panic(http.ErrAbortHandler) // the connection breaks
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusCreated)
+		_, _ = io.Copy(w, r.Body)
+	}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	t.Cleanup(server.Close)
+	config := tune(&rest.Config{Host: server.URL}, Options{}, slog.New(slog.DiscardHandler))
+	l := newLink(Options{}, server.URL)
+	l.connect()
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &persistentTransport{next, l} })
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "sh.helm.release.v1.redis.v1", Labels: map[string]string{"owner": "helm"}}}
+	made, err := client.CoreV1().Secrets("redis").Create(t.Context(), secret, metav1.CreateOptions{})
+	if err != nil || made.Name != secret.Name || sent.Load() != 2 {
+		t.Errorf("%+v, %v, sent %d times", made, err, sent.Load())
+	}
 }
 
 // TestPersistenceEnds: before the first answer nobody is waited for, later until the deadline, and the error says both

@@ -9,6 +9,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/pwdeploy/pwdeploy/internal/helm"
 	"github.com/pwdeploy/pwdeploy/internal/kube"
 )
 
@@ -68,7 +69,7 @@ func (l *look) checkClasses() {
 }
 
 func (l *look) describeClass(c *networkingv1.IngressClass) string {
-	release, namespace := c.Annotations[helmReleaseName], c.Annotations[helmReleaseNamespace]
+	release, namespace := c.Annotations[helm.ReleaseNameAnnotation], c.Annotations[helm.ReleaseNamespaceAnnotation]
 	whose := ""
 	switch {
 	case release == ingressRelease && namespace == l.cfg.Ingress.Namespace && !l.plan.controller.foreign:
@@ -243,7 +244,7 @@ func (l *look) checkRoles() {
 	}
 	var left []string
 	for _, role := range l.survey.ClusterRoles.Items {
-		ours := role.Annotations[helmReleaseName] == ingressRelease && role.Annotations[helmReleaseNamespace] == l.cfg.Ingress.Namespace
+		ours := role.Annotations[helm.ReleaseNameAnnotation] == ingressRelease && role.Annotations[helm.ReleaseNamespaceAnnotation] == l.cfg.Ingress.Namespace
 		if ours && l.plan.ingress != nil && l.plan.ingress.Current == nil {
 			left = append(left, kube.Ref{GroupVersionKind: kube.ClusterRoleKind, Name: role.Name}.String())
 		}

@@ -143,7 +143,7 @@ func TestChecks(t *testing.T) {
 		}}, "ingress controller", CheckOK, "somebody else's"},
 		"classes": {[]func(*look){func(l *look) {
 			l.survey.IngressClasses.Items = []networkingv1.IngressClass{{ObjectMeta: metav1.ObjectMeta{Name: "web", Annotations: map[string]string{
-				helmReleaseName: "edge", helmReleaseNamespace: "platform"}}, Spec: networkingv1.IngressClassSpec{Controller: "traefik.io/ingress-controller"}}}
+				helm.ReleaseNameAnnotation: "edge", helm.ReleaseNamespaceAnnotation: "platform"}}, Spec: networkingv1.IngressClassSpec{Controller: "traefik.io/ingress-controller"}}}
 		}}, "ingress classes", CheckOK, "web (traefik.io/ingress-controller, of release platform/edge)"},
 		"no balancer needed": {nil, "ingress load balancer", CheckOK, "none is needed"},
 
@@ -158,7 +158,7 @@ func TestChecks(t *testing.T) {
 			"leftovers webhook a.test", CheckWarning, "puts its controller back"},
 		"a left role": {[]func(*look){func(l *look) {
 			l.survey.ClusterRoles.Items = []rbacv1.ClusterRole{{ObjectMeta: metav1.ObjectMeta{Name: "ingress-nginx", Annotations: map[string]string{
-				helmReleaseName: ingressRelease, helmReleaseNamespace: "ingress-nginx"}}}}
+				helm.ReleaseNameAnnotation: ingressRelease, helm.ReleaseNamespaceAnnotation: "ingress-nginx"}}}}
 		}}, "leftovers cluster roles", CheckWarning, "ClusterRole ingress-nginx"},
 
 		"one platform":     {nil, "sources platform", CheckOK, "linux/amd64"},

@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
 
 	"github.com/pwdeploy/pwdeploy/internal/helm"
 	"github.com/pwdeploy/pwdeploy/internal/kube"
@@ -394,76 +395,86 @@ func (e *Engine) awaitGone(ctx context.Context, c Component, refs []kube.Ref) er
 	})
 }
 
+// removeRelease takes a release away and tells of it.
 func (e *Engine) removeRelease(ctx context.Context, c Component, release *helm.Release) error {
-	doing := "uninstalling release " + release.Name
+	doing, done := "uninstalling release "+release.Name, "uninstalled release "+release.Name
 	e.events.start(c, doing)
 	e.ledger.begin(c, doing, "the next down takes it up")
 	removed, err := e.helm.Uninstall(ctx, release.Namespace, release.Name, e.timeout())
+	if err == nil {
+		e.ledger.leave(c, done)
+		err = e.removeRest(ctx, c, removed)
+	}
 	if err != nil && !errors.Is(err, helm.ErrReleaseNotFound) {
 		return err
-	}
-	done := "uninstalled release " + release.Name
-	if removed != nil {
-		e.ledger.leave(c, done)
-		if err := e.awaitGone(ctx, c, kube.RefsOf(removed.Objects)); err != nil {
-			return err
-		}
-	}
-	if c == Ingress {
-		if err := e.removeHookLeftovers(ctx); err != nil {
-			return err
-		}
 	}
 	e.ledger.settle(c, done)
 	e.events.done(c, done)
 	return nil
 }
 
-// removeHookLeftovers deletes what ingress-nginx makes outside of its manifest: its certgen hook's Secret
-// and its leader election's Lease; and, where a run was killed between two hooks, what Helm would have
-// removed after them.
+// removeRest sees to what is left of a release that was uninstalled. Helm's record goes last: a run that is cut off finds
+// the release again.
+func (e *Engine) removeRest(ctx context.Context, c Component, removed *helm.Release) error {
+	if err := e.awaitGone(ctx, c, kube.RefsOf(removed.Objects)); err != nil {
+		return err
+	}
+	if c == Ingress {
+		if err := e.removeHookLeftovers(ctx); err != nil {
+			return err
+		}
+	}
+	return e.helm.Forget(ctx, removed.Namespace, removed.Name)
+}
+
+// removeHookLeftovers deletes what ingress-nginx makes outside of its manifest and of its hooks': its certgen's Secret,
+// its leader election's Lease; and, where a run was killed between two hooks, what of theirs is in no namespace.
 func (e *Engine) removeHookLeftovers(ctx context.Context) error {
 	const admission = "ingress-nginx-admission"
-	rbac := func(kind string) schema.GroupVersionKind {
-		return schema.GroupVersionKind{Group: "rbac.authorization.k8s.io", Version: "v1", Kind: kind}
-	}
-	ns := e.cfg.Ingress.Namespace
 	for _, ref := range []kube.Ref{
-		{GroupVersionKind: kube.JobKind, Namespace: ns, Name: admission + "-create"},
-		{GroupVersionKind: kube.JobKind, Namespace: ns, Name: admission + "-patch"},
-		{GroupVersionKind: rbac("RoleBinding"), Namespace: ns, Name: admission},
-		{GroupVersionKind: rbac("Role"), Namespace: ns, Name: admission},
-		{GroupVersionKind: schema.GroupVersionKind{Version: "v1", Kind: "ServiceAccount"}, Namespace: ns, Name: admission},
-		{GroupVersionKind: kube.SecretKind, Namespace: ns, Name: admission},
-		{GroupVersionKind: kube.LeaseKind, Namespace: ns, Name: "ingress-nginx-leader"},
+		{GroupVersionKind: kube.SecretKind, Namespace: e.cfg.Ingress.Namespace, Name: admission},
+		{GroupVersionKind: kube.LeaseKind, Namespace: e.cfg.Ingress.Namespace, Name: "ingress-nginx-leader"},
 	} {
 		if _, err := e.kube.Delete(ctx, ref, ""); err != nil {
 			return err
 		}
 	}
-	return e.removeHookRoles(ctx, kube.Ref{GroupVersionKind: rbac("ClusterRoleBinding"), Name: admission}, kube.Ref{GroupVersionKind: rbac("ClusterRole"), Name: admission})
+	rbac := func(kind string) kube.Ref {
+		return kube.Ref{GroupVersionKind: schema.GroupVersionKind{Group: "rbac.authorization.k8s.io", Version: "v1", Kind: kind}, Name: admission}
+	}
+	return e.removeHookRoles(ctx, rbac("ClusterRoleBinding"), rbac("ClusterRole"))
 }
 
-// removeHookRoles deletes the hooks' cluster-wide role if its binding leads to our namespace: somebody
-// else's ingress-nginx has objects of the same names.
+// removeHookRoles deletes the hooks' cluster-wide role if its binding leads to our namespace, or it has none yet:
+// somebody else's ingress-nginx has objects of the same names.
 func (e *Engine) removeHookRoles(ctx context.Context, binding, role kube.Ref) error {
 	bound, err := e.kube.Find(ctx, binding)
-	if err != nil || bound == nil {
+	if err != nil || bound != nil && !e.bindsOurs(bound) {
 		return err
 	}
-	subjects, _, _ := unstructured.NestedSlice(bound.Object, "subjects")
-	ours := slices.ContainsFunc(subjects, func(s any) bool {
-		subject, _ := s.(map[string]any)
-		return subject["namespace"] == e.cfg.Ingress.Namespace
-	})
-	if !ours {
+	found, err := e.kube.Find(ctx, role)
+	if err != nil {
+		return err
+	}
+	if found != nil && found.GetAnnotations()[helm.HookAnnotation] != "" {
+		if _, err := e.kube.Delete(ctx, role, found.GetUID()); err != nil {
+			return err
+		}
+	}
+	if bound == nil {
 		return nil
-	}
-	if _, err := e.kube.Delete(ctx, role, ""); err != nil {
-		return err
 	}
 	_, err = e.kube.Delete(ctx, binding, bound.GetUID())
 	return err
+}
+
+// bindsOurs reports whether a binding is for an account in our controller's namespace.
+func (e *Engine) bindsOurs(binding *unstructured.Unstructured) bool {
+	subjects, _, _ := unstructured.NestedSlice(binding.Object, "subjects")
+	return slices.ContainsFunc(subjects, func(s any) bool {
+		subject, _ := s.(map[string]any)
+		return subject["namespace"] == e.cfg.Ingress.Namespace
+	})
 }
 
 func (e *Engine) removeData(ctx context.Context, d *Down) error {
@@ -536,7 +547,7 @@ func (e *Engine) emptyNamespaces(ctx context.Context, d *Down, out *DownResult) 
 	for _, name := range d.Namespaces {
 		remaining, err := e.foreignContent(ctx, name)
 		switch {
-		case err != nil && ctx.Err() == nil:
+		case unreadable(err) && ctx.Err() == nil:
 			out.Kept = append(out.Kept, Kept{What: "Namespace " + name, Why: "what it holds can't be read: " + err.Error()})
 		case err != nil:
 			return nil, err
@@ -547,6 +558,13 @@ func (e *Engine) emptyNamespaces(ctx context.Context, d *Down, out *DownResult) 
 		}
 	}
 	return going, nil
+}
+
+// unreadable tells that the cluster does not let us look, or can't: it is not ours to see, or what should serve it is down.
+// Anything else may be better the next time.
+func unreadable(err error) bool {
+	var noKinds *discovery.ErrGroupDiscoveryFailed
+	return apierrors.IsForbidden(err) || apierrors.IsServiceUnavailable(err) || errors.As(err, &noKinds)
 }
 
 // foreignContent is what a namespace holds beside the record.

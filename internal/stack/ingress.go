@@ -16,12 +16,6 @@ import (
 // nginxController is what ingress-nginx writes into its IngressClasses, whoever installed it.
 const nginxController = "k8s.io/ingress-nginx"
 
-// Annotations by which Helm marks what belongs to a release.
-const (
-	helmReleaseName      = "meta.helm.sh/release-name"
-	helmReleaseNamespace = "meta.helm.sh/release-namespace"
-)
-
 // controllerPods selects ingress-nginx' controller pods: the chart's labels, which minikube's addon has too.
 const controllerPods = "app.kubernetes.io/name=ingress-nginx,app.kubernetes.io/component=controller"
 
@@ -87,7 +81,7 @@ func (e *ClassTakenError) Hint() string {
 func checkClass(classes []unstructured.Unstructured, own controller) error {
 	for i := range classes {
 		marks := classes[i].GetAnnotations()
-		ours := marks[helmReleaseName] == ingressRelease && marks[helmReleaseNamespace] == own.namespace
+		ours := marks[helm.ReleaseNameAnnotation] == ingressRelease && marks[helm.ReleaseNamespaceAnnotation] == own.namespace
 		if classes[i].GetName() == own.class && !ours {
 			return &ClassTakenError{Class: own.class}
 		}
@@ -96,7 +90,7 @@ func checkClass(classes []unstructured.Unstructured, own controller) error {
 }
 
 func (e *Engine) foreignController(ctx context.Context, class *unstructured.Unstructured) (controller, error) {
-	c := controller{class: class.GetName(), namespace: class.GetAnnotations()[helmReleaseNamespace], foreign: true}
+	c := controller{class: class.GetName(), namespace: class.GetAnnotations()[helm.ReleaseNamespaceAnnotation], foreign: true}
 	c.implementation, _, _ = unstructured.NestedString(class.Object, "spec", "controller")
 	if c.namespace == "" && c.implementation == nginxController {
 		pods, err := e.kube.List(ctx, kube.Ref{GroupVersionKind: kube.PodKind}, controllerPods)

@@ -134,8 +134,8 @@ func (e *NoRevisionError) Hint() string {
 // and is not what is there now: where the newest of all is a good one, the last before it of another set. A rollback
 // that did not come to its end is taken up.
 func rollbackTarget(all []*kube.Revision, number int) (*kube.Revision, error) {
-	if number == 0 && len(all) > 0 && all[0].Status != kube.RevisionDeployed && all[0].RollbackTo > 0 {
-		number = all[0].RollbackTo
+	if number == 0 {
+		number = unfinishedRollback(all)
 	}
 	missing := &NoRevisionError{Number: number}
 	var chosen *kube.Revision
@@ -156,6 +156,14 @@ func rollbackTarget(all []*kube.Revision, number int) (*kube.Revision, error) {
 		return nil, missing
 	}
 	return chosen, nil
+}
+
+// unfinishedRollback is the revision that a rollback which did not come to its end was to return to, or 0.
+func unfinishedRollback(all []*kube.Revision) int {
+	if len(all) == 0 || all[0].Status == kube.RevisionDeployed {
+		return 0
+	}
+	return all[0].RollbackTo
 }
 
 // at is the engine with the settings that a revision was made with.

@@ -221,9 +221,19 @@ func (e *Engine) appStatus(ctx context.Context) (ComponentStatus, error) {
 	}
 	if !e.inventory.Complete && out.Ready {
 		out.Ready, out.Message = false, messageNotReady
-		out.Reason, out.Hint = "the last pwdeploy up did not come to its end", "run pwdeploy up again"
+		command := e.cutOff(ctx)
+		out.Reason, out.Hint = "the last pwdeploy "+command+" did not come to its end", "run pwdeploy "+command+" again"
 	}
 	return out, nil
+}
+
+// cutOff is the command that did not come to its end. Where it can't be read it is taken for an up.
+func (e *Engine) cutOff(ctx context.Context) string {
+	all, err := e.kube.ReadRevisions(ctx, e.cfg.Namespace)
+	if err == nil && unfinishedRollback(all) > 0 {
+		return "rollback"
+	}
+	return "up"
 }
 
 // endpointStatus asks the app for its greeting through the ingress.

@@ -354,6 +354,9 @@ func (r *run) upRelease(ctx, waitCtx context.Context, c Component, rp releasePla
 	chart := fmt.Sprintf("chart %s %s", rp.spec.Chart.Name, rp.spec.Chart.Version)
 	if rp.Action != helm.ActionNone {
 		doing := rp.presentTense() + " " + chart
+		if rp.Current != nil && rp.Current.Status == helm.StatusUninstalling {
+			doing = "finishing an uninstall that was cut off, then " + doing
+		}
 		r.tellRelease(c, rp, doing)
 		r.ledger.begin(c, doing, "the next run recovers the release")
 		r.changed()

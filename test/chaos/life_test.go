@@ -23,19 +23,27 @@ import (
 type stage struct {
 	name    string
 	args    []string
-	changed bool // with other values for Redis' chart
+	changed bool // with other values for the charts
 }
 
-// stages are a life, from nothing to nothing.
+// stages are a life, from nothing to nothing. Every stage in which a run is killed takes as long as its lock lasts, so a
+// quick life has fewer.
 func stages() []stage {
 	image := []string{"--image", "pw/crudservice:other"}
-	return []stage{
+	begin := []stage{
 		{name: "up", args: []string{"up"}},
 		{name: "upgrade", args: append([]string{"up"}, image...), changed: true},
+		{name: "rollback", args: []string{"rollback", "--yes", "1"}},
+	}
+	downAndUp := []stage{
 		{name: "down", args: []string{"down", "--yes"}, changed: true},
 		{name: "up again", args: append([]string{"up"}, image...), changed: true},
-		{name: "down with data", args: []string{"down", "--yes", "--delete-data"}, changed: true},
 	}
+	end := stage{name: "down with data", args: []string{"down", "--yes", "--delete-data"}, changed: true}
+	if quick() {
+		return append(begin, end)
+	}
+	return append(append(begin, downAndUp...), end)
 }
 
 // life is one deployment, reached through a proxy.
@@ -59,8 +67,10 @@ func newLife(t *testing.T, own bool) *life {
 	if l.proxy, err = proxy.Start(t.Context(), harness.Admin(t).Config); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(l.values(), []byte("replica: {replicaCount: 2}\n"), 0o600); err != nil {
-		t.Fatal(err)
+	for file, text := range valuesFiles {
+		if err := os.WriteFile(filepath.Join(l.dir, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if own {
 		l.edge = harness.StartEdge(t, l.site.Ingress)
@@ -83,8 +93,26 @@ func (l *life) cleanUp(t *testing.T) {
 	}
 }
 
-// values is a file with a changed value for Redis' chart, so that Helm upgrades too.
-func (l *life) values() string { return filepath.Join(l.dir, "redis.yaml") }
+// valuesFiles are the charts' values, at first and when they are changed. Either of Redis' has an object that the other
+// has not.
+var valuesFiles = map[string]string{
+	"redis.yaml":           "master: {pdb: {create: false}}\n",
+	"redis-changed.yaml":   "replica: {replicaCount: 2, pdb: {create: false}}\n",
+	"ingress.yaml":         "{}\n",
+	"ingress-changed.yaml": "controller: {config: {keep-alive: \"60\"}}\n",
+}
+
+// environ names the values that a stage has.
+func (l *life) environ(s stage) []string {
+	suffix := ".yaml"
+	if s.changed {
+		suffix = "-changed.yaml"
+	}
+	return []string{
+		"PWDEPLOY_REDIS_CHART_VALUES=" + filepath.Join(l.dir, "redis"+suffix),
+		"PWDEPLOY_INGRESS_CHART_VALUES=" + filepath.Join(l.dir, "ingress"+suffix),
+	}
+}
 
 func (l *life) namespaces() []string {
 	return slices.DeleteFunc([]string{l.site.App, l.site.Redis, l.site.Ingress, l.site.Controller}, func(n string) bool { return n == "" })
@@ -111,10 +139,7 @@ func (l *life) run(t *testing.T, s stage, session proxy.Session) run {
 	ctx, cancel := context.WithTimeout(t.Context(), runLimit)
 	defer cancel()
 	kubeconfig := filepath.Join(l.dir, "kubeconfig")
-	l.site.Env = []string{"KUBECONFIG=" + kubeconfig}
-	if s.changed {
-		l.site.Env = append(l.site.Env, "PWDEPLOY_REDIS_CHART_VALUES="+l.values())
-	}
+	l.site.Env = append(l.environ(s), "KUBECONFIG="+kubeconfig)
 	cmd, err := l.site.Command(ctx, s.args...)
 	if err != nil {
 		t.Fatal(err)

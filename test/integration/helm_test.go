@@ -156,6 +156,9 @@ func TestRelease(t *testing.T) {
 	if err := client.WaitGone(within(t, 2*time.Minute), kube.RefsOf(removed.Objects), nil); err != nil {
 		t.Error(err)
 	}
+	if err := r.Forget(t.Context(), r.ns, release); err != nil {
+		t.Error(err)
+	}
 	var left []string
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -255,7 +258,6 @@ func TestReleaseRefused(t *testing.T) {
 	}{
 		"installed by Helm itself":  {`{"pwdeploy/instance": null, "pwdeploy/digest": null}`, foreignRelease, false},
 		"of another instance":       {`{"pwdeploy/instance": "other"}`, foreignRelease, true},
-		"an uninstall under way":    {`{"status": "uninstalling"}`, pending, true},
 		"a status of another world": {`{"status": "unknown"}`, pending, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -291,7 +293,13 @@ func TestReleaseUninstallResumed(t *testing.T) {
 	r.apply(r.quick("one"), helm.ActionInstall)
 	label(t, r.ns, "sh.helm.release.v1.tiny.v1", `{"status": "uninstalling"}`)
 	remove(t, r.ref("ConfigMap"))
-	if _, err := r.Uninstall(t.Context(), r.ns, release, time.Minute); err != nil {
+	for range 2 { // the second time all is done but what Forget does
+		if _, err := r.Uninstall(t.Context(), r.ns, release, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		r.require(helm.StatusUninstalled, 1, 0)
+	}
+	if err := r.Forget(t.Context(), r.ns, release); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.Get(t.Context(), r.ns, release); !errors.Is(err, helm.ErrReleaseNotFound) {
@@ -300,6 +308,20 @@ func TestReleaseUninstallResumed(t *testing.T) {
 	secrets, err := adminClient(t).CoreV1().Secrets(r.ns).List(t.Context(), metav1.ListOptions{})
 	if err != nil || len(secrets.Items) > 0 {
 		t.Errorf("left: %v, %v", secretNames(secrets), err)
+	}
+}
+
+// TestReleaseUninstallFinished: what is applied after an uninstall that was cut off is made anew.
+func TestReleaseUninstallFinished(t *testing.T) {
+	r := newReleases(t)
+	r.apply(r.quick("one"), helm.ActionInstall)
+	before := read(t, r.ref("Service")).GetUID()
+	label(t, r.ns, "sh.helm.release.v1.tiny.v1", `{"status": "uninstalling"}`)
+	remove(t, r.ref("ConfigMap"))
+	r.apply(r.quick("two"), helm.ActionInstall)
+	r.require(helm.StatusDeployed, 2, 0)
+	if after := read(t, r.ref("Service")).GetUID(); r.text() != "two" || after == before {
+		t.Errorf("the text is %q, the Service was made anew: %v", r.text(), after != before)
 	}
 }
 

@@ -5,8 +5,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/pwdeploy/pwdeploy/internal/helm"
 	"github.com/pwdeploy/pwdeploy/internal/kube"
 	"github.com/pwdeploy/pwdeploy/internal/stack"
 )
@@ -117,6 +121,87 @@ func TestDownForeign(t *testing.T) {
 		t.Errorf("exit code %d\n%s%s", r.Code, r.Out, r.Errors)
 	}
 	requireUntouched(t, before, s.snapshot(t))
+}
+
+// held keeps an object from going until the function that it gives is called.
+func held(t *testing.T, ref kube.Ref) (let func()) {
+	t.Helper()
+	merge(t, ref, someoneElse, `{"metadata": {"finalizers": ["example.test/held"]}}`)
+	let = sync.OnceFunc(func() { unhold(t, ref) })
+	t.Cleanup(func() {
+		if t.Failed() && read(t, ref) != nil {
+			let()
+		}
+	})
+	return let
+}
+
+// requireReleaseStatus waits until Helm's newest record says so.
+func requireReleaseStatus(t *testing.T, namespace, name, status string) {
+	t.Helper()
+	eventually(t, "release "+name+" is "+status, func() bool {
+		secrets, err := adminClient(t).CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "owner=helm,name=" + name + ",status=" + status})
+		return err == nil && len(secrets.Items) > 0
+	})
+}
+
+// TestDownKilled: a down that is killed while it removes Redis is finished by the next up, which then installs it again
+// and finds data and password, or by another down.
+func TestDownKilled(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.ForeignController(t)
+	empty := s.snapshot(t)
+	s.up(t)
+	claim := kube.RefOf(create(t, object(t, s.Redis, redisClaim)))
+	password := secretValue(t, s.password(), "redis-password")
+	service := kube.Ref{GroupVersionKind: kube.ServiceKind, Namespace: s.Redis, Name: "redis-master"}
+
+	killDown := func() {
+		t.Helper()
+		let := held(t, service)
+		kill := s.start(t, "down", "--yes")
+		requireReleaseStatus(t, s.Redis, "redis", helm.StatusUninstalled)
+		kill()
+		let()
+	}
+	killDown()
+	if got, want := actions(s.up(t)), "redis installed, ingress-nginx reused, app applied"; got != want {
+		t.Errorf("up: %s", got)
+	}
+	if secretValue(t, s.password(), "redis-password") != password || read(t, claim) == nil {
+		t.Error("the password or the data is lost")
+	}
+	requireReleaseStatus(t, s.Redis, "redis", helm.StatusDeployed)
+
+	killDown()
+	s.down(t, "--delete-data")
+	requireUntouched(t, empty, s.snapshot(t))
+}
+
+// TestDownKilledOwn: what hooks of our own controller left is found by a second down, although the namespace is
+// somebody else's, and no webhook is ever left that nothing answers for.
+func TestDownKilledOwn(t *testing.T) {
+	s := newSite(t)
+	s.cleanUp(t)
+	makeNamespace(t, s.Ingress, map[string]string{"team": "platform"})
+	startEdge(t, s.Ingress)
+	empty := s.snapshot(t)
+	s.up(t)
+	create(t, object(t, s.Ingress, `{apiVersion: batch/v1, kind: Job, metadata: {name: ingress-nginx-admission-create, annotations: {helm.sh/hook: "pre-install,pre-upgrade"}},
+  spec: {suspend: true, template: {spec: {restartPolicy: Never, containers: [{name: create, image: "example.test/certgen:1"}]}}}}`))
+	create(t, object(t, s.Ingress, `{apiVersion: v1, kind: Secret, metadata: {name: ingress-nginx-admission}}`))
+
+	let := held(t, kube.Ref{GroupVersionKind: kube.ServiceKind, Namespace: s.Ingress, Name: "ingress-nginx-controller"})
+	kill := s.start(t, "down", "--yes", "--delete-data")
+	requireReleaseStatus(t, s.Ingress, "ingress-nginx", helm.StatusUninstalled)
+	kill()
+	let()
+	if read(t, kube.Ref{GroupVersionKind: kube.ValidatingWebhookKind, Name: "ingress-nginx-admission"}) != nil {
+		t.Error("the webhook is still there")
+	}
+	s.down(t, "--delete-data")
+	requireUntouched(t, empty, s.snapshot(t))
 }
 
 // TestStatus shows what is there and how it is, and changes nothing.

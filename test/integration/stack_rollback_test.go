@@ -146,6 +146,10 @@ func (s *site) rollbackOnFailure(t *testing.T) {
 	if h := s.history(t).Revisions; h[0].Note != "rollback to 6" || h[1].Status != stack.RevisionFailed {
 		t.Errorf("the history is %+v", h[:2])
 	}
+	failed := s.Pwdeploy(t.Context(), "rollback", "--yes", "1")
+	if failed.Code != 1 || !strings.Contains(failed.Errors, "exceeded quota") || !strings.Contains(failed.Errors, "Running pwdeploy rollback again is safe") {
+		t.Errorf("exit code %d\n%s", failed.Code, failed.Errors)
+	}
 }
 
 // TestRollbackOnFailureFirst: where nothing was deployed before, what failed is left to be looked at.
@@ -188,6 +192,9 @@ func TestRollbackKilled(t *testing.T) {
 	}
 	_ = cmd.Wait() // it was killed
 	s.requireHistory(t, "3 pending 1 under way, or cut off", "2 deployed 2", "1 superseded 1")
+	eventually(t, "the status names the command that was killed", func() bool {
+		return strings.Contains(s.Pwdeploy(t.Context(), "status").Out, "run pwdeploy rollback again")
+	})
 	harness.StartEdge(t, s.Controller)
 	if back := s.rollback(t); back.RollbackTo != 1 {
 		t.Errorf("%+v", back)

@@ -124,8 +124,9 @@ func (e *Engine) verify(ctx context.Context, c controller) (*Served, error) {
 	}
 }
 
-// balancerGrace is how long a load balancer is waited for without a word: a local one takes a second or two.
-const balancerGrace = 3 * time.Second
+// balancerGrace is how long a load balancer is waited for without a word: a local one takes a second or two, and most of
+// that passes before the app is ready.
+const balancerGrace = 2 * time.Second
 
 // balancerProblem is why no load balancer leads to the controller, or nil.
 func (e *Engine) balancerProblem(ctx context.Context, c controller) *kube.Problem {

@@ -114,7 +114,7 @@ func edgeScenes() []scene {
 	return []scene{
 		{name: "certgen job fails", provoke: ingressValues("controller: {admissionWebhooks: {createSecretJob: {securityContext: {runAsUser: 0}}}}"),
 			want: want{code: 1, object: "{ingress}/ingress-nginx-admission-create", reason: "CreateContainerConfigError", says: []string{"breaks non-root policy"}, state: "waiting for Job ingress-nginx-admission-create", hint: "security settings"}},
-		{name: "LoadBalancer pending", command: []string{"up", "--profile", "aws"}, shown: showsPod(ready), provoke: redisValues("master: {persistence: {enabled: false}}\nreplica: {persistence: {enabled: false}}\n"),
+		{name: "LoadBalancer pending", command: []string{"up", "--profile", "aws"}, shown: showsPod(lastReady), provoke: redisValues("master: {persistence: {enabled: false}}\nreplica: {persistence: {enabled: false}}\n"),
 			want: want{object: "Service {ingress}/ingress-nginx-controller", reason: "LoadBalancerPending", says: []string{"service.k8s.aws/nlb"}, hint: "AWS"}},
 		{name: "host port taken", command: []string{"up", "--timeout", "40s"}, provoke: takePorts,
 			want: want{code: 1, object: "port", reason: "80", state: "ingress-nginx-controller 0/1 ready", hint: "port"}},
@@ -130,9 +130,9 @@ func probe(name, script string, failures int) string {
 	return fmt.Sprintf("master: {%s: {exec: {command: [sh, -c, %q]}, periodSeconds: 1, failureThreshold: %d}}", name, script, failures)
 }
 
-// ready tells a pod that is ready.
-func ready(p *corev1.Pod) bool {
-	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+// lastReady tells the pod that is ready last of all, and is: Redis' replica, which waits for the master.
+func lastReady(p *corev1.Pod) bool {
+	return p.Name == "redis-replicas-0" && slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
 	})
 }

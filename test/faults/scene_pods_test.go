@@ -42,6 +42,9 @@ func podScenes() []scene {
 	limited := played("registry limits pulls (429)", waiting("ErrImagePull", pulling+"unexpected status from HEAD request to https://reg.test/v2/redis/manifests/1: 429 Too Many Requests"),
 		want{reason: "ErrImagePull", hint: "limits how many images"})
 	limited.command = []string{"up", "--timeout", "25s"} // it may pass, so pwdeploy waits
+	missing := played("missing Secret", waiting("CreateContainerConfigError", `secret "login" not found`),
+		want{reason: "CreateContainerConfigError", says: []string{`secret "login" not found`}, hint: "Secret {redis}/login is missing"})
+	missing.provoke = ownNodeWith(", extraEnvVars: [{name: USER, valueFrom: {secretKeyRef: {name: login, key: user}}}]")
 	return []scene{
 		played("image not found", waiting("ErrImagePull", pulling+"reg.test/redis:1: not found"), want{reason: "ErrImagePull", says: []string{"not found"}, hint: "check that image"}),
 		played("registry refuses (401)", waiting("ImagePullBackOff", pulling+"unexpected status from HEAD request to https://reg.test/v2/redis/manifests/1: 401 Unauthorized"),
@@ -50,7 +53,7 @@ func podScenes() []scene {
 		played("bad image name", waiting("InvalidImageName", "couldn't parse image name"), want{reason: "InvalidImageName", hint: "is not an image name"}),
 		played("crash loop", crashed("Error", 2), want{reason: "CrashLoopBackOff", says: []string{"exit code 2", "restarted 3 times"}, hint: "kubectl logs"}),
 		played("OOM killed", crashed("OOMKilled", 137), want{reason: "OOMKilled", hint: "raise the limit"}),
-		played("missing Secret", waiting("CreateContainerConfigError", `secret "login" not found`), want{reason: "CreateContainerConfigError", says: []string{`secret "login" not found`}, hint: "missing"}),
+		missing,
 	}
 }
 
@@ -96,13 +99,26 @@ func redisValues(values string) func(*testing.T, *harness.Site) {
 }
 
 // ownNode makes a node for the scene alone, without a kubelet, and sends Redis' master there.
-func ownNode(t *testing.T, s *harness.Site) {
+func ownNode(t *testing.T, s *harness.Site) { ownNodeWith("")(t, s) }
+
+// ownNodeWith is ownNode with more values of the master.
+func ownNodeWith(values string) func(*testing.T, *harness.Site) {
+	return func(t *testing.T, s *harness.Site) {
+		t.Helper()
+		makeOwnNode(t, s)
+		redisValues(fmt.Sprintf("master: {nodeSelector: {%[1]s: %[2]s}, tolerations: [{key: %[1]s, operator: Exists}, {key: node.kubernetes.io/not-ready, operator: Exists}]%[3]s}", nodeKey, s.Redis, values))(t, s)
+	}
+}
+
+// nodeKey labels and taints a scene's own node.
+const nodeKey = "example.test/scene"
+
+func makeOwnNode(t *testing.T, s *harness.Site) {
 	t.Helper()
-	const key = "example.test/scene"
 	admin := harness.Admin(t)
 	node := &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: s.Redis, Labels: map[string]string{key: s.Redis}},
-		Spec:       corev1.NodeSpec{Taints: []corev1.Taint{{Key: key, Value: s.Redis, Effect: corev1.TaintEffectNoSchedule}}},
+		ObjectMeta: metav1.ObjectMeta{Name: s.Redis, Labels: map[string]string{nodeKey: s.Redis}},
+		Spec:       corev1.NodeSpec{Taints: []corev1.Taint{{Key: nodeKey, Value: s.Redis, Effect: corev1.TaintEffectNoSchedule}}},
 	}
 	if _, err := admin.CoreV1().Nodes().Create(t.Context(), node, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
@@ -122,7 +138,6 @@ func ownNode(t *testing.T, s *harness.Site) {
 	if _, err := admin.CoreV1().Nodes().Patch(t.Context(), node.Name, types.StrategicMergePatchType, status, metav1.PatchOptions{}, "status"); err != nil {
 		t.Fatal(err)
 	}
-	redisValues(fmt.Sprintf("master: {nodeSelector: {%[1]s: %[2]s}, tolerations: [{key: %[1]s, operator: Exists}, {key: node.kubernetes.io/not-ready, operator: Exists}]}", key, s.Redis))(t, s)
 }
 
 // pod waits until Redis' master is there as it should be.

@@ -91,6 +91,14 @@ func TestDrift(t *testing.T) {
 		"Service pw-crud .spec.type is NodePort instead of ClusterIP, set by console",
 		"Secret pw-crud-redis .data.redis-password has another value, set by " + someoneElse,
 	}
+	eventually(t, "the changes are rolled out", func() bool {
+		pods, err := adminClient(t).CoreV1().Pods(s.App).List(t.Context(), metav1.ListOptions{})
+		set := read(t, replicas)
+		current, _, _ := unstructured.NestedString(set.Object, "status", "currentRevision")
+		update, _, _ := unstructured.NestedString(set.Object, "status", "updateRevision")
+		seen, _, _ := unstructured.NestedInt64(set.Object, "status", "observedGeneration")
+		return err == nil && len(pods.Items) == 1 && current == update && seen == set.GetGeneration()
+	})
 	before := s.snapshot(t)
 	requireChanges(t, s.status(t, 3), want...)
 	reader := *s

@@ -88,10 +88,6 @@ func TestRefused(t *testing.T) {
 		"a foreign release redis": {prepare: inRedis(helmRecord("deployed", "")), code: 1, message: "release {redis}/redis was not installed by pwdeploy", hint: "helm -n {redis} status redis"},
 		"a release of another deployment": {prepare: inRedis(helmRecord("deployed", "pwdeploy/instance: other")), code: 1,
 			message: "belongs to another deployment, other", hint: "redis.namespace"},
-		"a release that is being taken away": {code: 1, message: "has been uninstalling since", hint: "pwdeploy down, then pwdeploy up",
-			prepare: func(t *testing.T, s *site) {
-				inRedis(helmRecord("uninstalling", "pwdeploy/instance: "+s.App))(t, s)
-			}},
 		"volumes without their password": {code: 1, message: "PersistentVolumeClaim {redis}/redis-data-redis-master-0", hint: "kubectl -n {redis} delete pvc",
 			prepare: inRedis(`{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: redis-data-redis-master-0, labels: {
   app.kubernetes.io/instance: redis, app.kubernetes.io/name: redis}}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}`)},

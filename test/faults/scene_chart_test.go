@@ -4,9 +4,11 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/pem"
 	"net/http"
 	"net/http/httptest"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -52,7 +54,24 @@ func chartScenes() []scene {
 			useCache(s, filepath.Join(file(t, "file", nil), "cache")) // below a file no folder can be made, by root neither
 		},
 			want: want{code: 0, object: "redis", reason: "the chart could not be kept for next time", says: []string{"not a directory"}}},
+		{name: "disk full in the cache folder", provoke: func(t *testing.T, s *harness.Site) { useCache(s, fullDisk(t)) },
+			want: want{code: 0, object: "redis", reason: "the chart could not be kept for next time", says: []string{"no space left on device"}}},
 	}
+}
+
+// fullDisk is a file system that is too small for a chart. To mount one takes root.
+func fullDisk(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if out, err := exec.CommandContext(t.Context(), "mount", "-t", "tmpfs", "-o", "size=4k", "none", dir).CombinedOutput(); err != nil {
+		t.Skipf("no small file system: %v: %s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.CommandContext(context.WithoutCancel(t.Context()), "umount", dir).CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+	return dir
 }
 
 // chartFrom lets a server answer for the chart of Redis.

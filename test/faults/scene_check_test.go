@@ -18,6 +18,10 @@ func checkScenes() []scene {
 			want: want{code: 1, object: "Deployment {app}/pw-crud", reason: "maximum memory usage per Container is 10Mi", hint: "kubectl -n {app} describe resourcequota,limitrange", state: nothingChanged}},
 		{name: "Pod Security refuses", provoke: podSecurity,
 			want: want{code: 1, object: "Deployment {ingress}/ingress-nginx-controller", reason: `violates PodSecurity "baseline:latest"`, says: []string{"hostPort"}, hint: "kubectl get namespace {ingress} --show-labels", state: nothingChanged}},
+		{name: "RBAC forbids one thing", provoke: func(t *testing.T, s *harness.Site) {
+			s.Env = append(s.Env, "PWDEPLOY_KUBECONFIG="+harness.UserWithoutIngresses(t))
+		},
+			want: want{code: 1, object: "ingresses.networking.k8s.io in {app}", reason: "not permitted", says: []string{"create ingresses", "patch ingresses"}, hint: "administrator", state: nothingChanged}},
 	}
 }
 

@@ -230,6 +230,24 @@ func LimitedUser(t *testing.T, namespace string, rules, clusterRules []rbacv1.Po
 	})
 }
 
+// UserWithoutIngresses gives the path of a kubeconfig for somebody who may do all that up does with somebody else's
+// controller, but make or patch an Ingress.
+func UserWithoutIngresses(t *testing.T) string {
+	t.Helper()
+	user := LimitedUser(t, Namespace(t, nil), nil, []rbacv1.PolicyRule{
+		{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"get", "list", "watch", "update", "delete"}},
+		{APIGroups: []string{"", "apps", "policy", "rbac.authorization.k8s.io", "coordination.k8s.io"}, Resources: []string{"*"}, Verbs: []string{"create", "patch"}},
+		{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"networkpolicies"}, Verbs: []string{"create", "patch"}},
+	})
+	client, err := kube.Connect(t.Context(), kube.Options{Kubeconfig: user})
+	if err != nil {
+		t.Fatal(err)
+	}
+	granted := []kube.Access{{Verb: "create", Group: "apps", Resource: "deployments"}}
+	Eventually(t, "the user's role is known", func() bool { return client.CheckAccess(t.Context(), granted) == nil })
+	return user
+}
+
 // Kubeconfig writes a changed copy of the lab's.
 func Kubeconfig(t *testing.T, change func(*clientcmdapi.Config)) string {
 	t.Helper()

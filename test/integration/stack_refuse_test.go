@@ -11,6 +11,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/pwdeploy/pwdeploy/internal/kube"
+	"github.com/pwdeploy/pwdeploy/test/harness"
 )
 
 // requireRefused checks the exit code, and that there is one error, with a hint.
@@ -188,19 +189,7 @@ func TestMissingPermission(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.ForeignController(t)
-	home := namespace(t, nil)
-	user := limitedUser(t, home, nil, []rbacv1.PolicyRule{
-		{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"get", "list", "watch", "update", "delete"}},
-		{APIGroups: []string{"", "apps", "policy", "rbac.authorization.k8s.io", "coordination.k8s.io"}, Resources: []string{"*"}, Verbs: []string{"create", "patch"}},
-		{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"networkpolicies"}, Verbs: []string{"create", "patch"}},
-	})
-	client, err := kube.Connect(t.Context(), kube.Options{Kubeconfig: user})
-	if err != nil {
-		t.Fatal(err)
-	}
-	granted := []kube.Access{{Verb: "create", Group: "apps", Resource: "deployments"}}
-	eventually(t, "the user's role is known", func() bool { return client.CheckAccess(t.Context(), granted) == nil })
-	s.Env = append(s.Env, "PWDEPLOY_KUBECONFIG="+user)
+	s.Env = append(s.Env, "PWDEPLOY_KUBECONFIG="+harness.UserWithoutIngresses(t))
 	before := s.snapshot(t)
 	r := s.Pwdeploy(t.Context(), "up")
 	requireRefused(t, r, 1, "not permitted: create ingresses.networking.k8s.io in "+s.App+", patch ingresses.networking.k8s.io in "+s.App+"\n", "administrator")

@@ -17,6 +17,9 @@ type serviceLine struct {
 // refusalPatience is how long Redis may refuse the password: it is being restarted with a new one, perhaps.
 const refusalPatience = 20 * time.Second
 
+// redisUnreachable is the reason of an app that waits for Redis, as every first up has it for a while.
+const redisUnreachable = "RedisUnreachable"
+
 // diagnose names the cause of an app that is not ready by what it logs about Redis.
 func diagnose(p *kube.Problem, log []string) {
 	line, ok := lastServiceLine(log)
@@ -31,7 +34,7 @@ func diagnose(p *kube.Problem, log []string) {
 		p.Reason = "RedisNameUnknown"
 		p.Hint = "the cluster's DNS does not know Redis' Service: it does a moment after Redis is installed. If it lasts, look at the pods of the DNS: kubectl get pods -n kube-system -l k8s-app=kube-dns"
 	case "unreachable", "timeout":
-		p.Reason = "RedisUnreachable"
+		p.Reason = redisUnreachable
 		p.Hint = "the app waits for Redis. If Redis is ready, look for a NetworkPolicy or a network plugin between their namespaces"
 	case "loading":
 		p.Reason = "RedisLoading"

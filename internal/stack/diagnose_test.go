@@ -39,3 +39,21 @@ func TestDiagnose(t *testing.T) {
 		})
 	}
 }
+
+// TestWaitingForRedis: what every first up has for a while is said in a word.
+func TestWaitingForRedis(t *testing.T) {
+	app := kube.Readiness{Ref: kube.Ref{GroupVersionKind: kube.DeploymentKind, Namespace: "pw", Name: "pw-crud"}, Message: "0/2 ready"}
+	for reason, want := range map[string]string{
+		"":               "Deployment pw-crud 0/2 ready",
+		redisUnreachable: "Deployment pw-crud 0/2 ready, waiting for Redis",
+		"ErrImagePull":   "Deployment pw-crud 0/2 ready (Pod pw/a: ErrImagePull: why)",
+	} {
+		state := app
+		if reason != "" {
+			state.Problem = &kube.Problem{Ref: kube.Ref{GroupVersionKind: kube.PodKind, Namespace: "pw", Name: "a"}, Reason: reason, Message: "why"}
+		}
+		if got := waitingFor([]kube.Readiness{state, {Ready: true}}); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

@@ -549,6 +549,8 @@ func waitingFor(states []kube.Readiness) string {
 	for _, s := range states {
 		switch {
 		case s.Ready:
+		case s.Problem != nil && s.Problem.Reason == redisUnreachable:
+			parts = append(parts, fmt.Sprintf("%s %s %s, waiting for Redis", s.Ref.Kind, s.Ref.Name, s.Message))
 		case s.Problem != nil:
 			parts = append(parts, fmt.Sprintf("%s %s %s (%s)", s.Ref.Kind, s.Ref.Name, s.Message, s.Problem))
 		default:

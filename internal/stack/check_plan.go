@@ -26,7 +26,7 @@ func (l *look) planAll(ctx context.Context) error {
 	group.Go(func() { l.lookAtNamespaces(ctx) })
 	group.Go(func() { l.lookAtAccess(ctx) })
 	group.Wait()
-	l.seen(CheckLeftovers, "objects of others", l.try(ctx, l.plan, UpOptions{}), "none in the way of the app's")
+	l.seen(CheckLeftovers, "existing objects", l.try(ctx, l.plan, UpOptions{}), "none in the way of the app's")
 	return nil
 }
 

@@ -16,7 +16,7 @@ func TestCheck(t *testing.T) {
 	}
 	broken := append([]stack.Check{
 		{Group: stack.CheckCluster, Name: "nodes", State: stack.CheckFailed, Message: "none of 2 nodes can take pods", Hint: "kubectl describe nodes"},
-		{Group: stack.CheckLeftovers, Name: "objects of others", State: stack.CheckFailed, Message: "Service a is not ours\nService b is not ours", Hint: "delete them\nor choose another namespace"},
+		{Group: stack.CheckLeftovers, Name: "existing objects", State: stack.CheckFailed, Message: "Service a is not ours\nService b is not ours", Hint: "delete them\nor choose another namespace"},
 	}, fine[2])
 	for name, r := range map[string]*stack.CheckResult{
 		"check-fine":   {Checks: fine, Warnings: 1},

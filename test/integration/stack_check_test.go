@@ -120,7 +120,7 @@ func TestCheckFinds(t *testing.T) {
 			prepare: inRedis(`{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: redis-data-redis-master-0, labels: {
   app.kubernetes.io/instance: redis, app.kubernetes.io/name: redis}}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}`)},
 		"a foreign release": {group: stack.CheckLeftovers, check: "release redis", prepare: inRedis(helmRecord("deployed", "")), texts: []string{"was not installed by pwdeploy"}},
-		"a foreign Service": {group: stack.CheckLeftovers, check: "objects of others", texts: []string{"Service {app}/pw-crud"},
+		"a foreign Service": {group: stack.CheckLeftovers, check: "existing objects", texts: []string{"Service {app}/pw-crud"},
 			prepare: inApp("{apiVersion: v1, kind: Service, metadata: {name: pw-crud}, spec: {ports: [{port: 80}]}}")},
 		"a quota": {group: stack.CheckRoom, check: "pods of pw-crud", prepare: noPods, texts: []string{"exceeded quota", "kubectl -n {app} describe resourcequota"}},
 		"Pod Security": {own: true, group: stack.CheckRoom, check: "pods of ingress-nginx-controller", texts: []string{"hostPort", "--show-labels"}, prepare: func(t *testing.T, s *site) {

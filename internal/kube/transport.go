@@ -47,7 +47,8 @@ func (t *persistentTransport) RoundTrip(req *http.Request) (*http.Response, erro
 	if req.Header.Get("Upgrade") != "" { // port-forward
 		return t.next.RoundTrip(req)
 	}
-	var begin time.Time
+	var begin, since time.Time // of all that failed, and of failures like the last one without another between
+	var before *failure
 	maybeDone := false // an earlier attempt may have been carried out
 	for attempt := 0; ; attempt++ {
 		resp, err := t.once(req)
@@ -59,12 +60,17 @@ func (t *persistentTransport) RoundTrip(req *http.Request) (*http.Response, erro
 			t.link.answered(attempt)
 			return t.settle(req, resp, maybeDone)
 		}
-		if attempt == 0 {
-			begin = time.Now()
+		now := time.Now()
+		if before == nil {
+			begin = now
 		}
+		if before == nil || f.kind() != before.kind() {
+			since = now
+		}
+		before = f
 		maybeDone = maybeDone || f.maybeDone
 		next, rewindErr := retry.Rewind(req)
-		if rewindErr != nil || maybeDone && !repeatable(req) || time.Since(begin) > t.link.patience(f) {
+		if rewindErr != nil || maybeDone && !repeatable(req) || now.Sub(since) > t.link.patience(f) {
 			return resp, f.final(time.Since(begin), attempt)
 		}
 		t.link.trouble(f, time.Since(begin))
@@ -112,6 +118,15 @@ type failure struct {
 	code      int   // of the answer
 	absent    bool  // nothing was there to connect to
 	maybeDone bool  // the server may have carried the request out
+}
+
+// kind groups failures that are waited out alike, each for its own time: an error of a moment is not given up for what
+// came before it.
+func (f *failure) kind() int {
+	if f.err == nil && f.code > http.StatusInternalServerError {
+		return http.StatusServiceUnavailable
+	}
+	return f.code
 }
 
 // failureOf says in which way a request failed that may succeed later, or nil.

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -58,6 +59,38 @@ const (
 	configMapOther = `{"kind": "ConfigMap", "metadata": {"name": "a", "labels": {"pwdeploy/instance": "y"}}}`
 	leaseSent      = `{"kind": "Lease", "metadata": {"name": "a", "labels": {"pwdeploy/instance": "x"}}}`
 )
+
+// TestPersistenceEachKind: an internal error is tried again for a second of its own, whatever else there was before.
+func TestPersistenceEachKind(t *testing.T) {
+	for name, test := range map[string]struct {
+		answers []any
+		code    int
+	}{
+		"after a while of throttling":   {[]any{429, 429, 429, 429, 429, 429, 500, 200}, 200},
+		"after a while of unavailable":  {[]any{503, 502, 504, 503, 503, 503, 500, 200}, 200},
+		"throttled after some of them":  {[]any{500, 500, 429, 429, 429, 429, 500, 200}, 200},
+		"nothing but them for a second": {[]any{500}, 500},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLink(Options{}, "")
+				l.connect()
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://x/version", http.NoBody)
+				if err != nil {
+					t.Fatal(err)
+				}
+				begin := time.Now()
+				resp, err := (&persistentTransport{&serverTransport{answers: test.answers}, l}).RoundTrip(req)
+				if err != nil || resp.StatusCode != test.code {
+					t.Errorf("got %v, %v after %s", resp, err, time.Since(begin))
+				}
+				if test.code == 500 && time.Since(begin) > 3*time.Second {
+					t.Errorf("it took %s to tell", time.Since(begin))
+				}
+			})
+		})
+	}
+}
 
 // TestPersistence: what is safe to repeat is repeated, and nothing else.
 func TestPersistence(t *testing.T) {

@@ -81,8 +81,12 @@ func TestPersistenceEachKind(t *testing.T) {
 				}
 				begin := time.Now()
 				resp, err := (&persistentTransport{&serverTransport{answers: test.answers}, l}).RoundTrip(req)
-				if err != nil || resp.StatusCode != test.code {
-					t.Errorf("got %v, %v after %s", resp, err, time.Since(begin))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer resp.Body.Close()
+				if resp.StatusCode != test.code {
+					t.Errorf("got %d after %s", resp.StatusCode, time.Since(begin))
 				}
 				if test.code == 500 && time.Since(begin) > 3*time.Second {
 					t.Errorf("it took %s to tell", time.Since(begin))

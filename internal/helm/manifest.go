@@ -70,17 +70,28 @@ func (r *run) objects(manifest string) ([]*unstructured.Unstructured, error) {
 }
 
 func (r *run) setNamespace(mapper meta.RESTMapper, obj *unstructured.Unstructured) error {
-	kind := obj.GroupVersionKind()
-	mapping, err := mapper.RESTMapping(kind.GroupKind(), kind.Version)
+	mapping, err := mappingOf(mapper, obj)
 	switch {
-	case meta.IsNoMatchError(err): // its definition is gone, and so is the object
-		return nil
-	case err != nil:
-		return fmt.Errorf("ask the cluster for kind %s: %w", kind.Kind, err)
+	case err != nil || mapping == nil:
+		return err
 	case mapping.Scope.Name() == meta.RESTScopeNameRoot:
 		obj.SetNamespace("")
 	case obj.GetNamespace() == "":
 		obj.SetNamespace(r.namespace)
 	}
 	return nil
+}
+
+// mappingOf gives the resource of an object's kind, or nil where the cluster does not know the kind any more: its
+// definition is gone, and so is the object.
+func mappingOf(mapper meta.RESTMapper, obj *unstructured.Unstructured) (*meta.RESTMapping, error) {
+	kind := obj.GroupVersionKind()
+	mapping, err := mapper.RESTMapping(kind.GroupKind(), kind.Version)
+	if meta.IsNoMatchError(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask the cluster for kind %s: %w", kind.Kind, err)
+	}
+	return mapping, nil
 }

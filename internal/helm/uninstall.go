@@ -167,7 +167,7 @@ func (r *run) made(revisions []*release.Release) (kube.ResourceList, error) {
 	return all, nil
 }
 
-// built reads a manifest for Helm's client. Objects of kinds that the cluster does not know any more went with them.
+// built reads a manifest for Helm's client, without objects of kinds that are gone.
 func (r *run) built(manifest string) (kube.ResourceList, error) {
 	objects, err := parseManifest(manifest)
 	if err != nil {
@@ -179,13 +179,12 @@ func (r *run) built(manifest string) (kube.ResourceList, error) {
 	}
 	var known bytes.Buffer
 	for _, obj := range objects {
-		kind := obj.GroupVersionKind()
-		_, err := mapper.RESTMapping(kind.GroupKind(), kind.Version)
-		if meta.IsNoMatchError(err) {
-			continue
-		}
+		mapping, err := mappingOf(mapper, obj)
 		if err != nil {
-			return nil, fmt.Errorf("ask the cluster for kind %s: %w", kind.Kind, err)
+			return nil, err
+		}
+		if mapping == nil {
+			continue
 		}
 		if err := json.NewEncoder(&known).Encode(obj.Object); err != nil {
 			return nil, err

@@ -47,10 +47,10 @@ func containerScenes() []scene {
 		want{reason: "Bad directive", says: []string{"ended with exit code 1", "no-such-directive"}, hint: "kubectl logs"})
 	memory := ofRedis("memory limit that nothing starts with", "master: {resources: {requests: {memory: 1Mi}, limits: {memory: 1Mi}}}\n", event("FailedCreatePodSandBox"),
 		want{reason: "FailedCreatePodSandBox", says: []string{"OOM-killed"}, hint: "container redis has a memory limit of 1Mi, with which nothing starts"})
-	readiness := ofRedis("failing readiness", probe("customReadinessProbe", "echo not today; exit 1", 1), event("Unhealthy"),
+	readiness := ofRedis("failing readiness", probe("customReadinessProbe", "echo not today; exit 1"), event("Unhealthy"),
 		want{reason: "not today", says: []string{"Unready", "its readiness probe does not pass"}, hint: "kubectl logs"})
 	readiness.command = []string{"up", "--timeout", "40s"}
-	liveness := ofRedis("failing liveness", probe("customLivenessProbe", "echo no life; exit 1", 1), event("Killing"),
+	liveness := ofRedis("failing liveness", probe("customLivenessProbe", "echo no life; exit 1"), event("Killing"),
 		want{reason: "no life", says: []string{"ProbeFailed", "its liveness probe failed"}, hint: "does not answer its liveness probe"})
 	liveness.command = []string{"up", "--timeout", "60s"}
 	return []scene{
@@ -103,7 +103,7 @@ func nodeScenes() []scene {
 	taint := `{"spec": {"taints": [{"key": "example.test/gpu", "value": "only", "effect": "NoSchedule"}]}}`
 	return []scene{
 		{name: "taint that nothing tolerates", command: []string{"up", "--timeout", "30s"}, provoke: everyNode(taint, `{"spec": {"taints": null}}`),
-			want: want{code: 1, object: "Pod {redis}/redis-master-0", reason: "Unschedulable", says: []string{"example.test/gpu"}, state: masterWaits, hint: "taint"}},
+			want: want{code: 1, object: master, reason: "Unschedulable", says: []string{"example.test/gpu"}, state: masterWaits, hint: "taint"}},
 		{name: "no node takes pods", command: []string{"up", "--timeout", "30s"}, provoke: everyNode(`{"spec": {"unschedulable": true}}`, `{"spec": {"unschedulable": null}}`),
 			want: want{code: 1, object: "node", reason: "cordoned", state: masterWaits, hint: "kubectl uncordon"}},
 	}
@@ -125,9 +125,9 @@ func edgeScenes() []scene {
 	}
 }
 
-// probe is a probe of Redis' master that runs a shell every second.
-func probe(name, script string, failures int) string {
-	return fmt.Sprintf("master: {%s: {exec: {command: [sh, -c, %q]}, periodSeconds: 1, failureThreshold: %d}}", name, script, failures)
+// probe is a probe of Redis' master that runs a shell every second, and fails at once.
+func probe(name, script string) string {
+	return fmt.Sprintf("master: {%s: {exec: {command: [sh, -c, %q]}, periodSeconds: 1, failureThreshold: 1}}", name, script)
 }
 
 // lastReady tells the pod that is ready last of all, and is: Redis' replica, which waits for the master.
@@ -140,26 +140,16 @@ func lastReady(p *corev1.Pod) bool {
 // restarted tells a pod with a container that was restarted so often.
 func restarted(times int32) func(*corev1.Pod) bool {
 	return func(p *corev1.Pod) bool {
-		for _, c := range p.Status.ContainerStatuses {
-			if c.RestartCount >= times {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(p.Status.ContainerStatuses, func(c corev1.ContainerStatus) bool { return c.RestartCount >= times })
 	}
 }
 
 // waitsFor tells a pod with a container that waits for one of these reasons.
 func waitsFor(reasons ...string) func(*corev1.Pod) bool {
 	return func(p *corev1.Pod) bool {
-		for _, c := range p.Status.ContainerStatuses {
-			for _, r := range reasons {
-				if c.State.Waiting != nil && c.State.Waiting.Reason == r {
-					return true
-				}
-			}
-		}
-		return false
+		return slices.ContainsFunc(p.Status.ContainerStatuses, func(c corev1.ContainerStatus) bool {
+			return c.State.Waiting != nil && slices.Contains(reasons, c.State.Waiting.Reason)
+		})
 	}
 }
 

@@ -213,25 +213,40 @@ func containsAll(text string, words []string) bool {
 	return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(text, w) })
 }
 
-// setPodStatus plays the kubelet of all pods in a namespace, when there are n.
+// setPodStatus plays the kubelet of all pods in a namespace that are bound to noKubelet, from when there are n until the
+// test ends: the pod garbage collector takes pods of a node that does not exist away, at a time of its own.
 func setPodStatus(t *testing.T, ns string, status corev1.ContainerStatus, n int) {
 	t.Helper()
-	pods := adminClient(t).CoreV1().Pods(ns)
-	var list *corev1.PodList
-	eventually(t, "the pods are there", func() bool {
-		var err error
-		list, err = pods.List(t.Context(), metav1.ListOptions{})
-		return err == nil && len(list.Items) == n
-	})
 	patch, err := json.Marshal(map[string]any{"status": corev1.PodStatus{Phase: corev1.PodPending, ContainerStatuses: []corev1.ContainerStatus{status}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range list.Items {
-		if _, err := pods.Patch(t.Context(), p.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
-			t.Fatal(err)
+	pods := adminClient(t).CoreV1().Pods(ns)
+	played := map[types.UID]bool{}
+	play := func() bool {
+		list, err := pods.List(t.Context(), metav1.ListOptions{FieldSelector: "spec.nodeName=" + noKubelet})
+		if err != nil {
+			return false
 		}
+		for _, p := range list.Items {
+			if played[p.UID] {
+				continue
+			}
+			_, err := pods.Patch(t.Context(), p.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+			played[p.UID] = err == nil
+		}
+		return len(list.Items) == n && !slices.ContainsFunc(list.Items, func(p corev1.Pod) bool { return !played[p.UID] })
 	}
+	eventually(t, "the pods have their status", play)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for t.Context().Err() == nil {
+			time.Sleep(100 * time.Millisecond)
+			play()
+		}
+	}()
+	t.Cleanup(func() { <-done })
 }
 
 // TestWaitOldPods: pods of an earlier rollout are on their way out; what ails them neither ends the wait nor is told.

@@ -84,7 +84,8 @@ func (c *Client) Get(ctx context.Context, namespace, name string) (*Release, err
 
 // Plan says what Apply would do. A release that is not of the Spec's instance is a *ForeignReleaseError,
 // one with a status that pwdeploy does not know a *PendingError. One on which an operation did not end is to be
-// upgraded, or installed if it was being taken away: Apply ends that first. Like Get it costs one request.
+// upgraded, or installed if it was being taken away: Apply ends that first. Like Get it costs one request, and one more
+// for a release that was being taken away, whose records Apply will need.
 //
 // It compares what was applied last with what should be there, not with the cluster: objects that were
 // deleted or changed since are for the caller to find (see Objects) and to mend (see Spec.Force).
@@ -105,7 +106,19 @@ func (c *Client) Plan(ctx context.Context, spec Spec) (Plan, error) {
 	}
 	plan := Plan{Current: current, Digest: digest}
 	plan.Action, err = decide(current, spec, digest)
+	if err == nil && current != nil && plan.Action == ActionInstall {
+		err = c.requireRecords(ctx, spec)
+	}
 	return plan, err
+}
+
+// requireRecords finds out whether what Helm recorded of a release can be read: it tells what an uninstall that did not
+// end has left.
+func (c *Client) requireRecords(ctx context.Context, spec Spec) error {
+	r := c.newRun(ctx, spec.Namespace)
+	defer r.close()
+	_, err := r.history(spec.Name)
+	return err
 }
 
 // decide is the table of what follows from a release's state.

@@ -620,9 +620,21 @@ func TestDamagedRecord(t *testing.T) {
 	mustApply(t, client, spec, ActionInstall)
 	record := api.objects["/api/v1/namespaces/redis/secrets/sh.helm.release.v1.redis.v1"]
 	record.Object["data"] = map[string]any{"release": "bm9uc2Vuc2U="}
+	requireDamaged := func(err error) {
+		t.Helper()
+		if err == nil || errors.Is(err, ErrReleaseNotFound) || !strings.Contains(err.Error(), "is damaged") {
+			t.Errorf("error %v", err)
+		}
+	}
 	_, err := client.Uninstall(t.Context(), "redis", "redis", time.Second)
-	if err == nil || errors.Is(err, ErrReleaseNotFound) || !strings.Contains(err.Error(), "is damaged") {
-		t.Errorf("error %v", err)
+	requireDamaged(err)
+	// What was being taken away has to be finished before it is made again: the plan says that this can't be done.
+	for _, status := range []string{StatusUninstalling, StatusUninstalled} {
+		labels := record.GetLabels()
+		labels[labelStatus] = status
+		record.SetLabels(labels)
+		_, err := client.Plan(t.Context(), spec)
+		requireDamaged(err)
 	}
 }
 

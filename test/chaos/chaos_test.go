@@ -19,15 +19,11 @@ var (
 	every  = flag.Int("every", 0, "every so many requests of every command")
 	shard  = flag.String("shard", "1/1", "`i/N`: the i-th of N parts of it")
 	kinds  = flag.String("kinds", "", "what happens to requests, separated by commas; kill is both ways to kill (default: all for a sample, else kill)")
-	only   = flag.String("controller", "", "foreign or own: only lives with that ingress controller")
+	only   = flag.String("course", "", "foreign, own or recreate: only lives that take that course")
 )
 
-// How many lives a sample has, and go test ./..., which is run with every change. Each has a fault in every stage.
-const (
-	sampleForeign = 7
-	sampleOwn     = 2
-	quickForeign  = 2
-)
+// quickLives is how many lives go test ./... has, which is run with every change.
+const quickLives = 2
 
 // chosenKinds are what happens to requests.
 func chosenKinds(t *testing.T) []proxy.Kind {
@@ -128,25 +124,12 @@ func TestConverge(t *testing.T) {
 	}
 	table := &table{}
 	t.Cleanup(func() { table.print(os.Stdout) })
-	for _, c := range []struct {
-		name  string
-		own   bool
-		lives int
-		shift int
-	}{
-		{"foreign", false, sampleForeign, 0},
-		{"own", true, sampleOwn, sampleForeign},
-	} {
-		if *only != "" && *only != c.name || quick() && c.own {
-			continue
-		}
-		if quick() {
-			c.lives = quickForeign
-		}
+	shift := 0
+	for _, c := range chosenCourses(t) {
 		t.Run(c.name, func(t *testing.T) {
-			ref := liveUndisturbed(t, c.own)
-			plans := shardOf(t, lifePlans(ref, c.lives, chosenKinds(t), c.shift))
-			for i, s := range stages() {
+			ref := liveUndisturbed(t, c)
+			plans := shardOf(t, lifePlans(ref, c.lives, chosenKinds(t), shift))
+			for i, s := range c.stages {
 				table.command(c.name, s.name, ref.requests[i])
 			}
 			for i, plan := range plans {
@@ -154,27 +137,45 @@ func TestConverge(t *testing.T) {
 					if !c.own {
 						t.Parallel()
 					}
-					newLife(t, c.own).live(t, c.name, plan, ref, table)
+					newLife(t, c).live(t, plan, ref, table)
 				})
 			}
 		})
+		shift += c.lives
 	}
 }
 
-// live goes through all stages with a fault in each.
-func (l *life) live(t *testing.T, name string, plan lifePlan, ref reference, table *table) {
+// chosenCourses are the courses that lives take.
+func chosenCourses(t *testing.T) []course {
 	t.Helper()
-	for i, s := range stages() {
+	all := courses()
+	if quick() {
+		all = []course{quickCourse()}
+	}
+	if *only == "" {
+		return all
+	}
+	i := slices.IndexFunc(all, func(c course) bool { return c.name == *only })
+	if i < 0 {
+		t.Fatalf("-course: there is no %q", *only)
+	}
+	return all[i : i+1]
+}
+
+// live goes through all stages with a fault in each.
+func (l *life) live(t *testing.T, plan lifePlan, ref reference, table *table) {
+	t.Helper()
+	for i, s := range l.stages {
 		fired := l.converge(t, s, plan[i])
 		ok := !t.Failed() && l.requireWorld(t, fmt.Sprintf("%s, request %d, %s", s.name, plan[i].n, plan[i].kind), ref.worlds[i])
 		if fired {
-			table.tried(name, s.name, plan[i].kind, ok)
+			table.tried(l.name, s.name, plan[i].kind, ok)
 		}
 		if !ok {
 			t.Logf("what happened:\n%s", l.log.String())
 			return
 		}
-		if i == 0 {
+		if i == 0 && l.addsData {
 			l.addData(t)
 		}
 	}

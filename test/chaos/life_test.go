@@ -13,66 +13,48 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/pwdeploy/pwdeploy/internal/kube"
 	"github.com/pwdeploy/pwdeploy/test/chaos/proxy"
 	"github.com/pwdeploy/pwdeploy/test/harness"
 	"github.com/pwdeploy/pwdeploy/test/snapshot"
 )
 
-// stage is a command in the life of a deployment.
-type stage struct {
-	name    string
-	args    []string
-	changed bool // with other values for the charts
-}
-
-// stages are a life, from nothing to nothing. Every stage in which a run is killed takes as long as its lock lasts, so a
-// quick life has fewer.
-func stages() []stage {
-	image := []string{"--image", "pw/crudservice:other"}
-	begin := []stage{
-		{name: "up", args: []string{"up"}},
-		{name: "upgrade", args: append([]string{"up"}, image...), changed: true},
-		{name: "rollback", args: []string{"rollback", "--yes", "1"}},
-	}
-	downAndUp := []stage{
-		{name: "down", args: []string{"down", "--yes"}, changed: true},
-		{name: "up again", args: append([]string{"up"}, image...), changed: true},
-	}
-	end := stage{name: "down with data", args: []string{"down", "--yes", "--delete-data"}, changed: true}
-	if quick() {
-		return append(begin, end)
-	}
-	return append(append(begin, downAndUp...), end)
-}
-
 // life is one deployment, reached through a proxy.
 type life struct {
-	own      bool   // our own ingress controller serves it, and not somebody else's
+	course
 	base     string // begins the names of its namespaces
 	site     *harness.Site
 	edge     *harness.Edge
 	proxy    *proxy.Proxy
 	dir      string
 	password string            // of Redis, as soon as it is known
+	claim    types.UID         // of Redis' volume, as soon as there is one
 	hashes   map[string]string // what stands for hashes in names
 	log      bytes.Buffer
 }
 
-func newLife(t *testing.T, own bool) *life {
+func newLife(t *testing.T, c course) *life {
 	t.Helper()
-	l := &life{own: own, site: harness.NewSite(t), dir: t.TempDir(), hashes: map[string]string{}}
+	l := &life{course: c, site: harness.NewSite(t), dir: t.TempDir(), hashes: map[string]string{}}
 	l.base = strings.TrimSuffix(l.site.App, "-app")
+	if c.before {
+		for _, ns := range []string{l.site.App, l.site.Redis} {
+			harness.Create(t, harness.Object(t, "", "{apiVersion: v1, kind: Namespace, metadata: {name: "+ns+", labels: {team: crud}}}"))
+		}
+	}
+	l.makeVolume(t)
 	var err error
 	if l.proxy, err = proxy.Start(t.Context(), harness.Admin(t).Config); err != nil {
 		t.Fatal(err)
 	}
 	for file, text := range valuesFiles {
-		if err := os.WriteFile(filepath.Join(l.dir, file), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(l.dir, file), []byte(strings.ReplaceAll(text, "CLASS", l.base)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if own {
+	if c.own {
 		l.edge = harness.StartEdge(t, l.site.Ingress)
 		t.Cleanup(func() { l.cleanUp(t) })
 	} else {
@@ -93,24 +75,11 @@ func (l *life) cleanUp(t *testing.T) {
 	}
 }
 
-// valuesFiles are the charts' values, at first and when they are changed. Either of Redis' has an object that the other
-// has not.
-var valuesFiles = map[string]string{
-	"redis.yaml":           "master: {pdb: {create: false}}\n",
-	"redis-changed.yaml":   "replica: {replicaCount: 2, pdb: {create: false}}\n",
-	"ingress.yaml":         "{}\n",
-	"ingress-changed.yaml": "controller: {config: {keep-alive: \"60\"}}\n",
-}
-
 // environ names the values that a stage has.
 func (l *life) environ(s stage) []string {
-	suffix := ".yaml"
-	if s.changed {
-		suffix = "-changed.yaml"
-	}
 	return []string{
-		"PWDEPLOY_REDIS_CHART_VALUES=" + filepath.Join(l.dir, "redis"+suffix),
-		"PWDEPLOY_INGRESS_CHART_VALUES=" + filepath.Join(l.dir, "ingress"+suffix),
+		"PWDEPLOY_REDIS_CHART_VALUES=" + filepath.Join(l.dir, s.redis),
+		"PWDEPLOY_INGRESS_CHART_VALUES=" + filepath.Join(l.dir, s.ingress),
 	}
 }
 
@@ -168,6 +137,7 @@ func (l *life) run(t *testing.T, s stage, session proxy.Session) run {
 	r := run{code: cmd.ProcessState.ExitCode(), out: out.String(), requests: l.proxy.End()}
 	fmt.Fprintf(&l.log, "$ pwdeploy %s\n%sexit code %d after %d requests\n", strings.Join(s.args, " "), r.out, r.code, len(r.requests))
 	l.watchPassword(t, s)
+	l.watchClaim(t, s)
 	return r
 }
 
@@ -190,16 +160,40 @@ func (l *life) watchPassword(t *testing.T, s stage) {
 	}
 }
 
-func (s stage) deletesData() bool { return slices.Contains(s.args, "--delete-data") }
+// watchClaim requires that Redis' volume stays the same, until the data is deleted.
+func (l *life) watchClaim(t *testing.T, s stage) {
+	t.Helper()
+	if s.deletesData() {
+		return
+	}
+	claim, err := harness.Admin(t).CoreV1().PersistentVolumeClaims(l.site.Redis).Get(t.Context(), claimName, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err) && l.claim == "":
+	case err != nil:
+		t.Errorf("%s: Redis' volume: %v", s.name, err)
+	case l.claim != "" && l.claim != claim.UID || claim.DeletionTimestamp != nil:
+		t.Errorf("%s: Redis' volume is another one, or about to be deleted", s.name)
+	default:
+		l.claim = claim.UID
+	}
+}
 
-// claim is a volume as the chart's StatefulSets leave them behind where Redis' data persists.
-const claim = `{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: redis-data-redis-master-0, labels: {
-  app.kubernetes.io/instance: redis, app.kubernetes.io/name: redis}}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}`
+// claimName is that of the volume of Redis' master, as its StatefulSet calls it.
+const claimName = "redis-data-redis-master-0"
 
-// addData gives Redis a volume, which has to be there until the data is deleted.
+// addData gives Redis a volume, as the chart's StatefulSets leave them behind where Redis' data persists.
 func (l *life) addData(t *testing.T) {
 	t.Helper()
-	harness.Create(t, harness.Object(t, l.site.Redis, claim))
+	harness.Create(t, harness.Object(t, l.site.Redis, `{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: `+claimName+`, labels: {
+  app.kubernetes.io/instance: redis, app.kubernetes.io/name: redis}}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}`))
+}
+
+// makeVolume makes the one volume of a class, for Redis' master: nothing on a control plane makes volumes.
+func (l *life) makeVolume(t *testing.T) {
+	t.Helper()
+	ref := kube.RefOf(harness.Create(t, harness.Object(t, "", `{apiVersion: v1, kind: PersistentVolume, metadata: {name: `+l.base+`}, spec: {
+  storageClassName: `+l.base+`, capacity: {storage: 100Gi}, accessModes: [ReadWriteOnce], hostPath: {path: /nowhere}}}`)))
+	t.Cleanup(func() { harness.Remove(t, ref) })
 }
 
 // settle bounds the wait for what controllers do when a command has ended: they remove old pods, for one.

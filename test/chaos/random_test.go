@@ -24,8 +24,9 @@ func TestRandom(t *testing.T) {
 	if *random == 0 {
 		t.Skip("make chaos ARGS='-random 50' runs it")
 	}
-	up := stages()[0]
-	reference := newLife(t, false)
+	c := quickCourse()
+	up := c.stages[0]
+	reference := newLife(t, c)
 	if r := reference.run(t, up, proxy.Session{Plan: proxy.Undisturbed}); r.code != 0 {
 		t.Fatalf("undisturbed: exit code %d\n%s", r.code, r.out)
 	}
@@ -34,7 +35,7 @@ func TestRandom(t *testing.T) {
 	for seed := range *random {
 		t.Run(fmt.Sprintf("run %d", seed+1), func(t *testing.T) {
 			t.Parallel()
-			l := newLife(t, false)
+			l := newLife(t, c)
 			r := l.run(t, up, proxy.Session{Plan: proxy.Randomly(uint64(seed), faultShare, passing...), Latency: latency, Delay: slowDelay}) //nolint:gosec // no number below 0
 			if r.code != 0 || !r.fired() {
 				t.Errorf("exit code %d after %d requests\n%s", r.code, len(r.requests), r.out)

@@ -15,18 +15,18 @@ type reference struct {
 }
 
 // liveUndisturbed goes through all stages, each of which has to succeed at once.
-func liveUndisturbed(t *testing.T, own bool) reference {
+func liveUndisturbed(t *testing.T, c course) reference {
 	t.Helper()
-	l := newLife(t, own)
+	l := newLife(t, c)
 	var ref reference
-	for i, s := range stages() {
+	for i, s := range l.stages {
 		r := l.run(t, s, proxy.Session{Plan: proxy.Undisturbed})
 		if r.code != 0 {
 			t.Fatalf("undisturbed %s: exit code %d\n%s", s.name, r.code, r.out)
 		}
 		ref.worlds = append(ref.worlds, l.settled(t))
 		ref.requests = append(ref.requests, len(r.requests))
-		if i == 0 {
+		if i == 0 && l.addsData {
 			l.addData(t)
 		}
 	}

@@ -17,11 +17,11 @@ type table struct {
 	commands []*commandRow
 }
 
-// commandRow is a command with one of the two ingress controllers.
+// commandRow is a command of a course.
 type commandRow struct {
-	controller, name string
-	requests         int // of an undisturbed run
-	cells            []*cell
+	course, name string
+	requests     int // of an undisturbed run
+	cells        []*cell
 }
 
 type cell struct {
@@ -29,17 +29,17 @@ type cell struct {
 	tried, survived int
 }
 
-func (t *table) command(controller, name string, requests int) {
+func (t *table) command(course, name string, requests int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.commands = append(t.commands, &commandRow{controller: controller, name: name, requests: requests})
+	t.commands = append(t.commands, &commandRow{course: course, name: name, requests: requests})
 }
 
 // tried notes that a fault happened, and whether the command converged.
-func (t *table) tried(controller, name string, kind proxy.Kind, survived bool) {
+func (t *table) tried(course, name string, kind proxy.Kind, survived bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	row := t.commands[slices.IndexFunc(t.commands, func(r *commandRow) bool { return r.controller == controller && r.name == name })]
+	row := t.commands[slices.IndexFunc(t.commands, func(r *commandRow) bool { return r.course == course && r.name == name })]
 	i := slices.IndexFunc(row.cells, func(c *cell) bool { return c.kind == kind })
 	if i < 0 {
 		i = len(row.cells)
@@ -55,11 +55,11 @@ func (t *table) print(to io.Writer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "CONTROLLER\tCOMMAND\tREQUESTS\tFAULT\tSURVIVED / TRIED")
+	fmt.Fprintln(w, "COURSE\tCOMMAND\tREQUESTS\tFAULT\tSURVIVED / TRIED")
 	for _, row := range t.commands {
 		slices.SortFunc(row.cells, func(a, b *cell) int { return cmp.Compare(a.kind, b.kind) })
 		for _, c := range row.cells {
-			fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%d / %d\n", row.controller, row.name, row.requests, c.kind, c.survived, c.tried)
+			fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%d / %d\n", row.course, row.name, row.requests, c.kind, c.survived, c.tried)
 		}
 	}
 	_ = w.Flush() // nobody can be told

@@ -357,7 +357,7 @@ func (r *run) cause(err error) error {
 	case err == nil:
 		return nil
 	case r.ctx.Err() != nil:
-		return fmt.Errorf("stopped: %w", r.ctx.Err())
+		return fmt.Errorf("stopped: %w", context.Cause(r.ctx))
 	case r.kube.err != nil && !errors.Is(err, r.kube.err):
 		return r.kube.err
 	default:

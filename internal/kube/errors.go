@@ -88,7 +88,8 @@ func classify(err error, contextName, host string) *ConnectError {
 	case errors.As(err, &noSuchHost):
 		e.Problem, e.Advice = "the API server's name is not known", "check the network or VPN, or choose another cluster with --context"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
-		e.Problem, e.Advice = "the API server does not answer", "check the network or VPN, and that the cluster is running"
+		e.Problem, e.Err = "the API server does not answer", nil
+		e.Advice = "check the network or VPN, and that the cluster is running"
 	default:
 		e.Problem, e.Advice = unreachable, "try kubectl get --raw /version with the same context"
 	}
@@ -177,9 +178,12 @@ func (e *RequestError) Error() string { return fmt.Sprintf("%s: %v", e.What, wit
 // Unwrap gives the cause.
 func (e *RequestError) Unwrap() error { return e.Err }
 
-// Hint says what to do, where the kind of error tells.
+// Hint says what to do, where the cause or its kind tells.
 func (e *RequestError) Hint() string {
+	var cause Hinted
 	switch {
+	case errors.As(e.Err, &cause):
+		return cause.Hint()
 	case byWebhook(e.Err):
 		return "an admission webhook of this cluster refuses it: do what it asks for, or talk to who runs it (kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations)"
 	case apierrors.IsForbidden(e.Err):

@@ -115,7 +115,7 @@ func (l *link) sleep(ctx context.Context, d time.Duration) error {
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	case <-l.over:
 		return errStopped
 	}

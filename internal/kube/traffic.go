@@ -55,8 +55,8 @@ func (g *guarded) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
 	g.writes.Add(1)
 	lasting, release := outlasting(ctx, writeGrace)

@@ -78,7 +78,7 @@ func (e *CheckError) Hint() string { return e.Advice }
 // used or the time is up; all else is in the result.
 func (e *Engine) Check(ctx context.Context) (*CheckResult, error) {
 	begin := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, e.timeout())
+	ctx, cancel := e.limited(ctx)
 	defer cancel()
 	l := &look{Engine: e, plan: &plan{redis: releasePlan{Plan: helm.Plan{Action: helm.ActionNone}}}}
 	if err := l.planAll(ctx); err != nil {
@@ -86,8 +86,8 @@ func (e *Engine) Check(ctx context.Context) (*CheckResult, error) {
 	}
 	l.lookAround(ctx)
 	l.checkAll()
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
 	return l.result(begin), nil
 }

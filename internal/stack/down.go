@@ -73,7 +73,7 @@ type DownOptions struct {
 // was lost.
 func (e *Engine) PlanDown(ctx context.Context, o DownOptions) (*Down, error) {
 	d := &Down{Target: e.target, DeleteData: o.DeleteData, options: o, Objects: []string{}, Releases: []string{}, Namespaces: []string{}, Data: []string{}}
-	ctx, cancel := context.WithTimeout(ctx, e.timeout())
+	ctx, cancel := e.limited(ctx)
 	defer cancel()
 	e.follow()
 	d.recorded = e.inventory != nil
@@ -213,7 +213,7 @@ func (e *Engine) planData(ctx context.Context, d *Down) error {
 // Down takes the deployment away and waits until it is gone: first the route, then what serves, then the
 // record, so that a run that is cut off can be repeated. An error is an *UnfinishedError.
 func (e *Engine) Down(ctx context.Context, d *Down) (*DownResult, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.timeout())
+	ctx, cancel := e.limited(ctx)
 	defer cancel()
 	result, err := e.down(ctx, d)
 	if err != nil {

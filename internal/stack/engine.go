@@ -76,7 +76,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (*Engine, error) {
 		return nil, &InputError{Err: err}
 	}
 	over := ctx.Done()
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(cfg.Timeout))
+	ctx, cancel := limited(ctx, time.Duration(cfg.Timeout))
 	defer cancel()
 	events := newEmitter(o.Emit)
 	client, err := kube.Connect(ctx, kube.Options{
@@ -194,4 +194,33 @@ func (e *Engine) follow() {
 	if e.inventory.IngressClass != "" {
 		e.cfg.Ingress.ClassName = e.inventory.IngressClass
 	}
+}
+
+// TimeUpError is the cause of a context whose time, Config.Timeout, is over: it says so where "context deadline
+// exceeded" would stand. It is a context.DeadlineExceeded.
+type TimeUpError struct{ Limit time.Duration }
+
+// Error implements error.
+func (e *TimeUpError) Error() string {
+	return fmt.Sprintf("the %s of --timeout are over", e.Limit)
+}
+
+// Hint says what to do.
+func (e *TimeUpError) Hint() string {
+	return "set --timeout higher; where the API server is slow, look at it, its etcd and its webhooks first"
+}
+
+// Is makes it what a context without a cause gives.
+func (e *TimeUpError) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// Timeout is what context.DeadlineExceeded says of itself to net.Error.
+func (e *TimeUpError) Timeout() bool { return true }
+
+// limited gives a context for a whole command.
+func (e *Engine) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	return limited(ctx, e.timeout())
+}
+
+func limited(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, limit, &TimeUpError{limit})
 }

@@ -66,7 +66,7 @@ const (
 
 // History reads what was deployed. It changes nothing.
 func (e *Engine) History(ctx context.Context) (*History, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.timeout())
+	ctx, cancel := e.limited(ctx)
 	defer cancel()
 	stored, err := e.kube.ReadRevisions(ctx, e.cfg.Namespace)
 	if err != nil {

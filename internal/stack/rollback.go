@@ -56,7 +56,7 @@ type RollbackResult struct {
 // PlanRollback finds the revision to go back to and what has to be done for it. All that can be known to fail
 // fails here: a *NoRevisionError, a *helm.RevisionGoneError, and what up refuses.
 func (e *Engine) PlanRollback(ctx context.Context, o RollbackOptions) (*Rollback, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.timeout())
+	ctx, cancel := e.limited(ctx)
 	defer cancel()
 	stored, err := e.kube.ReadRevisions(ctx, e.cfg.Namespace)
 	if err != nil {

@@ -57,7 +57,7 @@ type ObjectStatus struct {
 
 // Status reads how the deployment is. It changes nothing.
 func (e *Engine) Status(ctx context.Context) (*StatusResult, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.timeout())
+	ctx, cancel := e.limited(ctx)
 	defer cancel()
 	e.follow()
 	found, err := e.findController(ctx)

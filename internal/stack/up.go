@@ -91,7 +91,7 @@ func (o UpOptions) command() string {
 //
 // An error is an *UnfinishedError.
 func (e *Engine) Up(ctx context.Context, o UpOptions) (*UpResult, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.timeout())
+	ctx, cancel := e.limited(ctx)
 	defer cancel()
 	result, err := e.up(ctx, o)
 	if err != nil {

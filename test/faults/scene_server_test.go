@@ -29,14 +29,20 @@ import (
 
 // serverScenes are API servers that are not well.
 func serverScenes() []scene {
-	const inTheMiddle = 25 // of about 150 requests of a first up: the first objects are being made
+	const (
+		inThePlan   = 8  // of about 150 requests of a first up
+		inTheMiddle = 25 // the first objects are being made
+	)
 	now := time.Now()
-	away, slow, throttled := make(chan time.Time, 1), make(chan time.Time, 1), make(chan time.Time, 1)
+	away, slow, tooSlow, throttled := make(chan time.Time, 1), make(chan time.Time, 1), make(chan time.Time, 1), make(chan time.Time, 1)
 	return []scene{
 		{name: "API server away for a while", provoke: through(away, proxy.Session{Plan: proxy.At(inTheMiddle, proxy.Away), Away: 4 * time.Second}), shown: moment(away),
 			want: want{code: 0, object: "the API server at https://127.0.0.1:", reason: "is away", says: []string{"the API server answers again, after"}}},
 		{name: "API server slow", provoke: through(slow, proxy.Session{Plan: proxy.At(inTheMiddle, proxy.Delay), Delay: 5 * time.Second}), shown: moment(slow),
 			want: want{code: 0, reason: "the API server is slow", says: []string{"is without an answer for 3 s"}}},
+		{name: "API server too slow for --timeout", provoke: through(tooSlow, proxy.Session{Plan: between(inThePlan, 1000, proxy.Delay), Delay: time.Minute}), shown: moment(tooSlow),
+			command: []string{"up", "--timeout", "4s"},
+			want:    want{code: 1, reason: "the 4s of --timeout are over", hint: "set --timeout higher", state: nothingChanged}},
 		{name: "API server throttles", provoke: through(throttled, proxy.Session{Plan: between(inTheMiddle, inTheMiddle+20, proxy.TooMany)}), shown: moment(throttled),
 			want: want{code: 0, reason: "the API server throttles requests", says: []string{"429 Too Many Requests"}}},
 		{name: "API server not there", provoke: changed(func(c *clientcmdapi.Config) { cluster(c).Server = "https://127.0.0.1:1" }),

@@ -206,6 +206,9 @@ func (l *life) converge(t *testing.T, s stage, f fault) bool {
 	return first.fired()
 }
 
+// againIsSafe is said at the end of each run that does not come to its end.
+const againIsSafe = " again is safe"
+
 // requireOutcome judges the run that a fault happened to.
 func (l *life) requireOutcome(t *testing.T, s stage, f fault, r run) {
 	t.Helper()
@@ -218,6 +221,9 @@ func (l *life) requireOutcome(t *testing.T, s stage, f fault, r run) {
 		want[130] = true // or it was over already
 	case !f.kind.Passing():
 		want[1], want[4] = true, true // failed, or took it for no cluster
+	}
+	if r.code > 0 && !strings.Contains(r.out, againIsSafe) {
+		t.Errorf("%s, request %d, %s (%s): its last words don't say that it can be run again\n%s", s.name, f.n, f.kind, r.at(f.n), r.out)
 	}
 	if !want[r.code] {
 		t.Errorf("%s, request %d, %s (%s): exit code %d\n%s", s.name, f.n, f.kind, r.at(f.n), r.code, r.out)

@@ -100,7 +100,8 @@ func TestWaitGone(t *testing.T) {
 	}
 
 	before := traffic.count()
-	err := client.WaitGone(within(t, 1500*time.Millisecond), []kube.Ref{ref}, nil)
+	ctx, enough := context.WithCancel(within(t, 2*time.Minute))
+	err := client.WaitGone(ctx, []kube.Ref{ref}, func(kube.Ref, string) { time.AfterFunc(1500*time.Millisecond, enough) })
 	var there *kube.StillThereError
 	if !errors.As(err, &there) || there.Ref != ref || !strings.Contains(err.Error(), finalizer) || there.Hint() == "" {
 		t.Errorf("got %v", err)

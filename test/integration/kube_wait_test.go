@@ -257,7 +257,12 @@ func TestWaitOldPods(t *testing.T) {
 	ref := apply(t, client, deployment(t, ns, "web", unserved, ""))
 	setPodStatus(t, ns, corev1.ContainerStatus{Name: "main", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}}, 2)
 	apply(t, client, deployment(t, ns, "web", "nodeName: null, "+nowhere, ""))
-	err := client.Wait(within(t, 3*time.Second), []kube.Ref{ref}, nil)
+	ctx, enough := context.WithCancel(within(t, 2*time.Minute))
+	err := client.Wait(ctx, []kube.Ref{ref}, func(states []kube.Readiness) {
+		if strings.Contains(fmt.Sprint(states), "Unschedulable") {
+			enough()
+		}
+	})
 	var notReady *kube.NotReadyError
 	if !errors.As(err, &notReady) || !notReady.Timeout || !strings.Contains(err.Error(), "Unschedulable") || strings.Contains(err.Error(), "ImagePullBackOff") {
 		t.Errorf("got %v", err)
@@ -270,7 +275,9 @@ func TestWaitMissing(t *testing.T) {
 	ns := namespace(t, nil)
 	client := connect(t, nil)
 	o := deployment(t, ns, "late", "", "")
-	if err := client.Wait(within(t, time.Second), []kube.Ref{kube.RefOf(o)}, nil); err == nil || !strings.Contains(err.Error(), "missing") {
+	ctx, enough := context.WithCancel(within(t, 2*time.Minute))
+	err := client.Wait(ctx, []kube.Ref{kube.RefOf(o)}, func([]kube.Readiness) { enough() })
+	if err == nil || !strings.Contains(err.Error(), "missing") {
 		t.Errorf("got %v", err)
 	}
 	done := make(chan error, 1)

@@ -29,7 +29,7 @@ func TestUpInterrupted(t *testing.T) {
 	begin := time.Now()
 	interrupt()
 	r := <-finished
-	if r.Code != 130 || time.Since(begin) > 10*time.Second || !strings.Contains(r.Errors, "Running pwdeploy up again is safe: it goes on where this one stopped.") {
+	if r.Code != 130 || time.Since(begin) > 30*time.Second || !strings.Contains(r.Errors, "Running pwdeploy up again is safe: it goes on where this one stopped.") {
 		t.Errorf("exit code %d after %s\n%s", r.Code, time.Since(begin), r.Errors)
 	}
 	if inv, err := connect(t, nil).ReadInventory(t.Context(), s.App); err != nil || inv == nil || inv.Complete {

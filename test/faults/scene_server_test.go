@@ -55,6 +55,10 @@ func serverScenes() []scene {
 			want: want{code: 4, object: "https://127.0.0.1:", reason: "the API server's certificate is not valid before ", hint: "check this machine's clock", state: nothingChanged}},
 		{name: "certificate for another name", provoke: certified(now.Add(-time.Hour), now.Add(time.Hour), "elsewhere.test", true),
 			want: want{code: 4, object: "https://127.0.0.1:", reason: "the API server's certificate is for another name", hint: "tls-server-name", state: nothingChanged}},
+		{name: "certificate of the user expired", provoke: loggedIn(now.Add(-2*time.Hour), now.Add(-time.Hour)),
+			want: want{code: 4, object: "https://127.0.0.1:", reason: "the user's certificate in the kubeconfig expired on ", hint: "fetch the kubeconfig again", state: nothingChanged}},
+		{name: "certificate of the user not yet valid", provoke: loggedIn(now.Add(time.Hour), now.Add(2*time.Hour)),
+			want: want{code: 4, object: "https://127.0.0.1:", reason: "the user's certificate in the kubeconfig is not valid before ", hint: "check this machine's clock", state: nothingChanged}},
 		{name: "clock skew", provoke: clock(10 * time.Minute),
 			want: want{code: 1, object: "this machine's clock", reason: "behind the cluster's", hint: "NTP", state: nothingChanged}},
 	}
@@ -112,6 +116,19 @@ func certified(from, to time.Time, name string, known bool) func(*testing.T, *ha
 			if known {
 				cluster(c).CertificateAuthorityData = authority
 			}
+		})(t, s)
+	}
+}
+
+// loggedIn has pwdeploy log in by an administrator's certificate that the cluster's own authority signed.
+func loggedIn(from, to time.Time) func(*testing.T, *harness.Site) {
+	return func(t *testing.T, s *harness.Site) {
+		certificate, key := harness.SignUser(t, &x509.Certificate{
+			SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "admin", Organization: []string{"system:masters"}}, NotBefore: from, NotAfter: to,
+			KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		})
+		changed(func(c *clientcmdapi.Config) {
+			c.AuthInfos[c.Contexts[c.CurrentContext].AuthInfo] = &clientcmdapi.AuthInfo{ClientCertificateData: certificate, ClientKeyData: key}
 		})(t, s)
 	}
 }

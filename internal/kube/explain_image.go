@@ -37,10 +37,20 @@ func (p *podView) pull(problem *Problem, image string) {
 	case code >= http.StatusInternalServerError, problem.Reason == "RegistryUnavailable":
 		problem.Final = false
 		problem.Hint = "the registry is in trouble; the kubelet tries again, which may help"
+	case strings.Contains(problem.Message, wantsTLS):
+		problem.Hint = fmt.Sprintf("the registry of image %s speaks plain HTTP, which the nodes' container runtime does not: give it a certificate, or allow the runtime to (minikube start --insecure-registry, a hosts.toml of containerd)", image)
+	case strings.Contains(problem.Message, unknownAuthority):
+		problem.Hint = fmt.Sprintf("the nodes don't trust the certificate of the registry of image %s: give their container runtime the authority that signed it (a hosts.toml of containerd)", image)
 	default:
 		problem.Hint = fmt.Sprintf("check that image %s exists and can be pulled; on a local cluster load it first (kind load docker-image, minikube image load)", image)
 	}
 }
+
+// What Go's net/http and crypto/x509 say of a registry that the runtime does not talk to. The kubelet has no field for it.
+const (
+	wantsTLS         = "server gave HTTP response to HTTPS client"
+	unknownAuthority = "certificate signed by unknown authority"
+)
 
 // pullAnswer adds what the registry said to a back-off that does not repeat it: older kubelets leave it to an event.
 func (p *podView) pullAnswer(problem *Problem) {

@@ -58,6 +58,14 @@ func TestExplainPod(t *testing.T) {
 			pod:  waits("ErrImagePull", `unexpected status from HEAD request to https://reg.test/v2/a/b/manifests/1: 503 Service Unavailable`),
 			want: "Pod ns/p: ErrImagePull", hint: "the registry is in trouble", verdict: "still waiting: this may pass",
 		},
+		"the registry has no certificate": {
+			pod:  waits("ErrImagePull", `failed to do request: Head "https://10.0.0.1:5000/v2/a/b/manifests/1": http: server gave HTTP response to HTTPS client`),
+			want: "Pod ns/p: ErrImagePull", hint: "speaks plain HTTP", verdict: "waiting 15s more: this may pass",
+		},
+		"the registry's certificate is not trusted": {
+			pod:  waits("ErrImagePull", `failed to do request: Head "https://reg.test/v2/a/b/manifests/1": tls: failed to verify certificate: x509: certificate signed by unknown authority`),
+			want: "Pod ns/p: ErrImagePull", hint: "don't trust the certificate", verdict: "waiting 15s more: this may pass",
+		},
 		"an older kubelet leaves the answer to an event": {
 			pod:    waits("ImagePullBackOff", `Back-off pulling image "reg.test/a/b:1"`),
 			beside: event("Failed", "c", `Failed to pull image "reg.test/a/b:1": unexpected status from HEAD request: 429 Too Many Requests`),

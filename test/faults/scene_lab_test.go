@@ -28,7 +28,7 @@ const appWaits = "applied, not ready: Deployment pw-crud 0/2 ready"
 
 // labScenes are made for real, with containers that start, fail and are killed. Each begins on an empty cluster.
 func labScenes() []scene {
-	all := slices.Concat(containerScenes(), sourceScenes(), volumeScenes(), nodeScenes(), edgeScenes())
+	all := slices.Concat(containerScenes(), registryScenes(), sourceScenes(), volumeScenes(), nodeScenes(), edgeScenes())
 	for i := range all {
 		all[i].needs = lab
 	}
@@ -120,8 +120,28 @@ func edgeScenes() []scene {
 			want: want{code: 1, object: "port", reason: "80", state: "ingress-nginx-controller 0/1 ready", hint: "port"}},
 		{name: "service can't reach Redis", command: []string{"up", "--timeout", "60s"}, provoke: redisValues("replica: {replicaCount: 0}\nmaster: {service: {ports: {redis: 6390}}}\n"),
 			want: want{code: 1, object: "Pod {app}/pw-crud", reason: "Redis", state: appWaits, hint: "Redis"}},
+		{name: "Redis password changed while Redis runs", provoke: otherPassword, shown: showsApp(event("Unhealthy")),
+			want: want{code: 1, object: "Pod {app}/pw-crud", reason: "RedisRefusesPassword", says: []string{"WRONGPASS"}, state: "not ready: Deployment pw-crud 0/2 ready", hint: "kubectl rollout restart Redis' StatefulSets"}},
 		{name: "DNS in the cluster broken", command: []string{"up", "--timeout", "60s"}, provoke: noNameServer,
 			want: want{code: 1, object: "Pod {app}/pw-crud", reason: "lookup", state: appWaits, hint: "kube-system"}},
+	}
+}
+
+// otherPassword changes Redis' password under a deployment that serves, as restoring an old Secret does, and has the app
+// start anew: Redis still has the password that it was started with.
+func otherPassword(t *testing.T, s *harness.Site) {
+	if r := s.Pwdeploy(t.Context(), "up"); r.Code != 0 {
+		t.Fatalf("the first up: exit code %d\n%s", r.Code, r.Errors)
+	}
+	admin := harness.Admin(t).CoreV1()
+	for _, secret := range []struct{ namespace, name string }{{s.Redis, "pwdeploy-redis"}, {s.App, "pw-crud-redis"}} {
+		patch := []byte(`{"stringData": {"redis-password": "restored-from-somewhere"}}`)
+		if _, err := admin.Secrets(secret.namespace).Patch(t.Context(), secret.name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := admin.Pods(s.App).DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -137,7 +138,7 @@ func TestTwoReleasesAtOnce(t *testing.T) {
 					t.Errorf("%s: %s, %v", spec.Name, action, err)
 				}
 			}
-			if _, err := client.Uninstall(t.Context(), spec.Namespace, spec.Name, time.Second); err != nil {
+			if _, err := client.Uninstall(t.Context(), spec.Namespace, spec.Name, time.Minute); err != nil {
 				t.Error(err)
 			}
 		})
@@ -154,30 +155,34 @@ func TestRequestsEndWithTheAction(t *testing.T) {
 		<-r.Context().Done()
 		return true
 	}
-	client := &http.Client{Transport: &boundTransport{http.DefaultTransport, ctx}, Timeout: 10 * time.Second}
+	client := &http.Client{Transport: &boundTransport{http.DefaultTransport, ctx}, Timeout: 2 * time.Minute}
 	start := time.Now()
 	resp, err := client.Get(api.URL + "/api/v1/namespaces/redis/secrets")
 	if err == nil {
 		resp.Body.Close()
 	}
-	if !errors.Is(err, context.Canceled) || time.Since(start) > 5*time.Second {
+	if !errors.Is(err, context.Canceled) || time.Since(start) > time.Minute {
 		t.Errorf("%v after %s", err, time.Since(start))
 	}
 }
 
 func TestLingering(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	bound, stop := lingering(ctx, 50*time.Millisecond)
-	defer stop()
-	cancel()
-	if bound.Err() != nil {
-		t.Error("it ended at once")
-	}
-	select {
-	case <-bound.Done():
-	case <-time.After(5 * time.Second):
-		t.Error("it does not end")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		const grace = 50 * time.Millisecond
+		bound, stop := lingering(ctx, grace)
+		defer stop()
+		begin := time.Now()
+		cancel()
+		synctest.Wait()
+		if bound.Err() != nil {
+			t.Error("it ended at once")
+		}
+		<-bound.Done()
+		if took := time.Since(begin); took != grace {
+			t.Errorf("it ended after %s", took)
+		}
+	})
 }
 
 func checkUninstall(t *testing.T, api *fakeAPI, client *Client, spec Spec) {
@@ -186,14 +191,14 @@ func checkUninstall(t *testing.T, api *fakeAPI, client *Client, spec Spec) {
 	if err != nil || len(objects) == 0 {
 		t.Fatal(len(objects), err)
 	}
-	gone, err := client.Uninstall(t.Context(), spec.Namespace, spec.Name, time.Second)
+	gone, err := client.Uninstall(t.Context(), spec.Namespace, spec.Name, time.Minute)
 	if err != nil || len(gone.Objects) != len(objects) || gone.Status != StatusUninstalled {
 		t.Fatalf("%+v, %v", gone, err)
 	}
 	if rel, err := client.Get(t.Context(), spec.Namespace, spec.Name); err != nil || rel.Status != StatusUninstalled {
 		t.Errorf("after the uninstall: %+v, %v", rel, err)
 	}
-	if again, err := client.Uninstall(t.Context(), spec.Namespace, spec.Name, time.Second); err != nil || len(again.Objects) > 0 {
+	if again, err := client.Uninstall(t.Context(), spec.Namespace, spec.Name, time.Minute); err != nil || len(again.Objects) > 0 {
 		t.Errorf("cut off and run again: %+v, %v", again, err)
 	}
 	if err := client.Forget(t.Context(), spec.Namespace, spec.Name); err != nil {
@@ -205,7 +210,7 @@ func checkUninstall(t *testing.T, api *fakeAPI, client *Client, spec Spec) {
 	if _, err := client.Get(t.Context(), spec.Namespace, spec.Name); !errors.Is(err, ErrReleaseNotFound) {
 		t.Errorf("after it is forgotten: %v", err)
 	}
-	if _, err := client.Uninstall(t.Context(), spec.Namespace, spec.Name, time.Second); !errors.Is(err, ErrReleaseNotFound) {
+	if _, err := client.Uninstall(t.Context(), spec.Namespace, spec.Name, time.Minute); !errors.Is(err, ErrReleaseNotFound) {
 		t.Errorf("a second uninstall: %v", err)
 	}
 }
@@ -323,7 +328,7 @@ func TestForeignReleases(t *testing.T) {
 	api.take()
 	_, _, err = client.Apply(t.Context(), spec)
 	checkForeign(t, err, "release redis/redis (redis 23.1.1, deployed) was not installed by pwdeploy")
-	_, err = client.Uninstall(t.Context(), "redis", "redis", time.Second)
+	_, err = client.Uninstall(t.Context(), "redis", "redis", time.Minute)
 	checkForeign(t, err, "was not installed by pwdeploy")
 	if requests := api.take(); count(requests, "GET") != len(requests) {
 		t.Errorf("a foreign release was touched: %v", requests)
@@ -484,7 +489,7 @@ func TestCancelRecordsTheFailure(t *testing.T) {
 	spec.OnHook = func(string, string, string) { cancel() }
 	start := time.Now()
 	_, _, err := client.Apply(ctx, spec)
-	if !errors.Is(err, context.Canceled) || time.Since(start) > 5*time.Second {
+	if !errors.Is(err, context.Canceled) || time.Since(start) > time.Minute {
 		t.Fatalf("%v after %s", err, time.Since(start))
 	}
 	api.take()
@@ -537,7 +542,7 @@ func TestCancelledUninstallIsTakenUpAgain(t *testing.T) {
 		}
 		return false
 	}
-	if _, err := client.Uninstall(ctx, "redis", "redis", time.Second); !errors.Is(err, context.Canceled) {
+	if _, err := client.Uninstall(ctx, "redis", "redis", time.Minute); !errors.Is(err, context.Canceled) {
 		t.Fatalf("error %v", err)
 	}
 	rel, err := client.Get(t.Context(), "redis", "redis")
@@ -561,7 +566,7 @@ func TestUninstallNamesTheCause(t *testing.T) {
 		answerStatus(w, 403, "Forbidden: statefulsets")
 		return true
 	}
-	rel, err := client.Uninstall(t.Context(), "redis", "redis", time.Second)
+	rel, err := client.Uninstall(t.Context(), "redis", "redis", time.Minute)
 	if err == nil || !strings.Contains(err.Error(), "Forbidden: statefulsets") || len(rel.Objects) == 0 {
 		t.Errorf("%+v, %v", rel, err)
 	}
@@ -626,7 +631,7 @@ func TestDamagedRecord(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	}
-	_, err := client.Uninstall(t.Context(), "redis", "redis", time.Second)
+	_, err := client.Uninstall(t.Context(), "redis", "redis", time.Minute)
 	requireDamaged(err)
 	// What was being taken away has to be finished before it is made again: the plan says that this can't be done.
 	for _, status := range []string{StatusUninstalling, StatusUninstalled} {

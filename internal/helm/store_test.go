@@ -54,7 +54,7 @@ func TestFetchHTTPS(t *testing.T) {
 		{name: "broken off once", handlers: []http.HandlerFunc{truncate(archive), good}, src: Source{Digest: digestOf(archive)}, requests: 2},
 		{name: "broken off always", handlers: []http.HandlerFunc{truncate(archive)}, requests: 4,
 			err: new(*brokenBodyError), contains: "the download broke off"},
-		{name: "stalls once", handlers: []http.HandlerFunc{stallAfter(archive), good}, requests: 2, stall: time.Second},
+		{name: "stalls once", handlers: []http.HandlerFunc{stallAfter(archive), good}, requests: 2, stall: 5 * time.Second},
 		{name: "stalls always", handlers: []http.HandlerFunc{stallAfter(archive)}, requests: 4,
 			err: new(*brokenBodyError), contains: "nothing arrived for 100ms", stall: 100 * time.Millisecond},
 		{name: "429, then good", handlers: []http.HandlerFunc{status(429, "Retry-After", "0"), good}, requests: 2},
@@ -212,7 +212,7 @@ func TestFetchStopsAtOnce(t *testing.T) {
 			defer cancel()
 			start := time.Now()
 			_, err := store.Fetch(ctx, Source{Ref: server.URL + archivePath})
-			if took := time.Since(start); took > 5*time.Second || !errors.Is(err, context.DeadlineExceeded) {
+			if took := time.Since(start); took > 20*time.Second || !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("%v after %s", err, took)
 			}
 		})

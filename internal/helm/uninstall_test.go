@@ -35,7 +35,7 @@ func TestUninstallTakesWebhooksFirst(t *testing.T) {
 	client, spec := newTestClient(t, api), testSpec(t, "ingress-nginx")
 	mustApply(t, client, spec, ActionInstall)
 	api.take()
-	if _, err := client.Uninstall(t.Context(), spec.Namespace, spec.Name, time.Second); err != nil {
+	if _, err := client.Uninstall(t.Context(), spec.Namespace, spec.Name, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	requests := api.take()
@@ -67,7 +67,7 @@ func TestUninstallLeavesForeignObjects(t *testing.T) {
 					api.objects[path].SetAnnotations(marks)
 				}
 			})
-			gone, err := client.Uninstall(t.Context(), spec.Namespace, spec.Name, time.Second)
+			gone, err := client.Uninstall(t.Context(), spec.Namespace, spec.Name, time.Minute)
 			if err != nil || len(gone.Objects) != 4 {
 				t.Errorf("%d objects, %v", len(gone.Objects), err)
 			}
@@ -107,7 +107,7 @@ func TestUninstallOfAllRevisions(t *testing.T) {
 				job.SetKind("Job")
 				api.objects[hookPath] = job
 			})
-			gone, err := client.Uninstall(t.Context(), spec.Namespace, spec.Name, time.Second)
+			gone, err := client.Uninstall(t.Context(), spec.Namespace, spec.Name, time.Minute)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -135,7 +135,7 @@ func TestUninstallIsFinishedByApply(t *testing.T) {
 			return cutOff(w, r, strings.HasSuffix(r.URL.Path, "/deployments/ingress-nginx-controller"))
 		}
 	})
-	if _, err := client.Uninstall(t.Context(), spec.Namespace, spec.Name, time.Second); err == nil {
+	if _, err := client.Uninstall(t.Context(), spec.Namespace, spec.Name, time.Minute); err == nil {
 		t.Fatal("it was not cut off")
 	}
 	api.edit(func() { api.before, api.objects[budgetPath] = nil, budget }) // Helm goes on after what it can't delete

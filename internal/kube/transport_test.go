@@ -128,32 +128,33 @@ func TestPersistence(t *testing.T) {
 		"one without a name":           {method: "POST", body: `{"kind": "Pod"}`, answers: []any{io.EOF}, err: io.EOF, sent: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			server := &serverTransport{answers: test.answers}
-			l := newLink(Options{}, "")
-			l.connect()
-			url := "https://x/api/v1/namespaces/n/configmaps"
-			if name == "a review" {
-				url = "https://x/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-			}
-			req, err := http.NewRequestWithContext(t.Context(), orGet(test.method), url, strings.NewReader(test.body))
-			if err != nil {
-				t.Fatal(err)
-			}
-			req.Header.Set("Content-Type", test.contentType)
-			resp, err := (&persistentTransport{server, l}).RoundTrip(req)
-			if test.err != nil && !errors.Is(err, test.err) || test.err == nil && err != nil {
-				t.Fatalf("got the error %v, want %v", err, test.err)
-			}
-			if err == nil {
-				defer resp.Body.Close()
-				if resp.StatusCode != test.code {
-					t.Errorf("got %d, want %d", resp.StatusCode, test.code)
+			synctest.Test(t, func(t *testing.T) { // its patience ends by the clock
+				server := &serverTransport{answers: test.answers}
+				l := newLink(Options{}, "")
+				l.connect()
+				url := "https://x/api/v1/namespaces/n/configmaps"
+				if name == "a review" {
+					url = "https://x/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 				}
-			}
-			if len(server.requests) != test.sent {
-				t.Errorf("sent %v, want %d", server.requests, test.sent)
-			}
+				req, err := http.NewRequestWithContext(t.Context(), orGet(test.method), url, strings.NewReader(test.body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.Header.Set("Content-Type", test.contentType)
+				resp, err := (&persistentTransport{server, l}).RoundTrip(req)
+				if test.err != nil && !errors.Is(err, test.err) || test.err == nil && err != nil {
+					t.Fatalf("got the error %v, want %v", err, test.err)
+				}
+				if err == nil {
+					defer resp.Body.Close()
+					if resp.StatusCode != test.code {
+						t.Errorf("got %d, want %d", resp.StatusCode, test.code)
+					}
+				}
+				if len(server.requests) != test.sent {
+					t.Errorf("sent %v, want %d", server.requests, test.sent)
+				}
+			})
 		})
 	}
 }
@@ -198,31 +199,32 @@ func TestPersistenceOfSecrets(t *testing.T) {
 func TestPersistenceEnds(t *testing.T) {
 	for name, connected := range map[string]bool{"at first": false, "later": true} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			server := &serverTransport{answers: []any{&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}}}
-			var told []string
-			l := newLink(Options{Tell: func(m string) { told = append(told, m) }}, "https://x")
-			if connected {
-				l.connect()
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-			defer cancel()
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://x/api", http.NoBody)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, err = (&persistentTransport{server, l}).RoundTrip(req) //nolint:bodyclose // there is no answer
-			var away *AwayError
-			if !errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &away) != connected || errors.Is(err, context.DeadlineExceeded) != connected {
-				t.Errorf("got %v", err)
-			}
-			want := []string{}
-			if connected {
-				want = []string{"the API server at https://x is away (connection refused): trying again until it is back"}
-			}
-			if !slices.Equal(told, want) && len(told)+len(want) > 0 {
-				t.Errorf("told %q", told)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				server := &serverTransport{answers: []any{&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}}}
+				var told []string
+				l := newLink(Options{Tell: func(m string) { told = append(told, m) }}, "https://x")
+				if connected {
+					l.connect()
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+				defer cancel()
+				req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://x/api", http.NoBody)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = (&persistentTransport{server, l}).RoundTrip(req) //nolint:bodyclose // there is no answer
+				var away *AwayError
+				if !errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &away) != connected || errors.Is(err, context.DeadlineExceeded) != connected {
+					t.Errorf("got %v", err)
+				}
+				want := []string{}
+				if connected {
+					want = []string{"the API server at https://x is away (connection refused): trying again until it is back"}
+				}
+				if !slices.Equal(told, want) && len(told)+len(want) > 0 {
+					t.Errorf("told %q", told)
+				}
+			})
 		})
 	}
 }

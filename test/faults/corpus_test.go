@@ -97,17 +97,20 @@ func (l *againScenes) add(s scene) {
 
 // diagnosis is what pwdeploy made of a scene.
 type diagnosis struct {
-	code  int
-	text  string        // stderr
-	named time.Duration // from the moment that the cluster showed the cause
-	never bool          // it was not named
-	lacks []string      // what it should have said, and what it should not have
+	code   int
+	text   string        // stderr
+	named  time.Duration // from the moment that the cluster showed the cause
+	never  bool          // it was not named
+	absent bool          // the cause did not come about
+	lacks  []string      // what it should have said, and what it should not have
 }
 
 // wrong tells what is the matter with a diagnosis.
 func (d diagnosis) wrong() []string {
 	out := d.lacks
 	switch {
+	case d.absent:
+		out = append(out, "the cause did not come about")
 	case d.never:
 		out = append(out, "the cause is not named")
 	case d.named > soon:
@@ -162,7 +165,7 @@ func run(t *testing.T, s scene, site *harness.Site, names *strings.Replacer) dia
 	}
 	_ = cmd.Wait() // the exit code says it
 	text, heard := out.result()
-	return diagnosis{code: cmd.ProcessState.ExitCode(), text: text, named: max(0, heard.Sub(shown)), never: heard.IsZero()}
+	return diagnosis{code: cmd.ProcessState.ExitCode(), text: text, named: max(0, heard.Sub(shown)), never: heard.IsZero(), absent: shown.IsZero()}
 }
 
 // listener notes when all words have been written to it.

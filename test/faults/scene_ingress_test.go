@@ -64,7 +64,7 @@ func ingressScenes() []scene {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { harness.Unhold(t, ref) })
-		}, command: []string{"down", "--yes", "--timeout", "8s"},
+		}, command: []string{"down", "--yes", "--timeout", "20s"},
 			want: want{code: 1, object: "Service {app}/pw-crud", reason: "example.test/held", hint: "kubectl -n {app} patch service pw-crud",
 				state: "  app            deleted 8 objects, not all gone yet\n"}},
 	}
@@ -95,13 +95,18 @@ const webhookSeconds = 2
 // gaveUp returns when the API server has waited in vain for the webhook that is asked.
 func gaveUp(asked chan time.Time) func(*testing.T, *harness.Site) time.Time {
 	return func(t *testing.T, s *harness.Site) time.Time {
-		return moment(asked)(t, s).Add(webhookSeconds * time.Second)
+		at := moment(asked)(t, s)
+		if at.IsZero() {
+			return at
+		}
+		return at.Add(webhookSeconds * time.Second)
 	}
 }
 
 // webhookAnswers configures a webhook that says no after a while, and notes when it was asked.
 func webhookAnswers(after time.Duration, no string, asked chan time.Time) func(*testing.T, *harness.Site) {
 	return func(t *testing.T, s *harness.Site) {
+		forget(asked)
 		server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			var review admissionv1.AdmissionReview
 			if err := json.NewDecoder(r.Body).Decode(&review); err != nil {

@@ -41,7 +41,7 @@ func podScenes() []scene {
 	}
 	limited := played("registry limits pulls (429)", waiting("ErrImagePull", pulling+"unexpected status from HEAD request to https://reg.test/v2/redis/manifests/1: 429 Too Many Requests"),
 		want{reason: "ErrImagePull", hint: "limits how many images"})
-	limited.command = []string{"up", "--timeout", "25s"} // it may pass, so pwdeploy waits
+	limited.command = []string{"up", "--timeout", "45s"} // it may pass, so pwdeploy waits
 	missing := played("missing Secret", waiting("CreateContainerConfigError", `secret "login" not found`),
 		want{reason: "CreateContainerConfigError", says: []string{`secret "login" not found`}, hint: "Secret {redis}/login is missing"})
 	missing.provoke = ownNodeWith(", extraEnvVars: [{name: USER, valueFrom: {secretKeyRef: {name: login, key: user}}}]")
@@ -60,7 +60,7 @@ func podScenes() []scene {
 // scheduleScenes are about pods that no node takes.
 func scheduleScenes() []scene {
 	unscheduled := func(name, values, hint string, says ...string) scene {
-		return scene{name: name, command: []string{"up", "--timeout", "25s"}, // a node may be added, so pwdeploy waits a minute
+		return scene{name: name, command: []string{"up", "--timeout", "45s"}, // a node may be added, so pwdeploy waits a minute
 			provoke: redisValues(values), shown: showsCondition(corev1.PodScheduled),
 			want: want{code: 1, object: master, reason: "Unschedulable", says: says, hint: hint, state: masterWaits}}
 	}
@@ -101,12 +101,13 @@ func redisValues(values string) func(*testing.T, *harness.Site) {
 // ownNode makes a node for the scene alone, without a kubelet, and sends Redis' master there.
 func ownNode(t *testing.T, s *harness.Site) { ownNodeWith("")(t, s) }
 
-// ownNodeWith is ownNode with more values of the master.
+// ownNodeWith is ownNode with more values of the master. The master tolerates everything: the node has no heartbeat, and
+// is tainted as unreachable at a time of the node controller's own.
 func ownNodeWith(values string) func(*testing.T, *harness.Site) {
 	return func(t *testing.T, s *harness.Site) {
 		t.Helper()
 		makeOwnNode(t, s)
-		redisValues(fmt.Sprintf("master: {nodeSelector: {%[1]s: %[2]s}, tolerations: [{key: %[1]s, operator: Exists}, {key: node.kubernetes.io/not-ready, operator: Exists}]%[3]s}", nodeKey, s.Redis, values))(t, s)
+		redisValues(fmt.Sprintf("master: {nodeSelector: {%[1]s: %[2]s}, tolerations: [{operator: Exists}]%[3]s}", nodeKey, s.Redis, values))(t, s)
 	}
 }
 

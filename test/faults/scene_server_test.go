@@ -40,9 +40,9 @@ func serverScenes() []scene {
 			want: want{code: 0, object: "the API server at https://127.0.0.1:", reason: "is away", says: []string{"the API server answers again, after"}}},
 		{name: "API server slow", provoke: through(slow, proxy.Session{Plan: proxy.At(inTheMiddle, proxy.Delay), Delay: 5 * time.Second}), shown: moment(slow),
 			want: want{code: 0, reason: "the API server is slow", says: []string{"is without an answer for 3 s"}}},
-		{name: "API server too slow for --timeout", provoke: through(tooSlow, proxy.Session{Plan: between(inThePlan, 1000, proxy.Delay), Delay: time.Minute}), shown: moment(tooSlow),
-			command: []string{"up", "--timeout", "4s"},
-			want:    want{code: 1, reason: "the 4s of --timeout are over", hint: "set --timeout higher", state: nothingChanged}},
+		{name: "API server too slow for --timeout", provoke: through(tooSlow, proxy.Session{Plan: between(inThePlan, 1000, proxy.Delay), Delay: time.Minute}), shown: after(10 * time.Second),
+			command: []string{"up", "--timeout", "10s"},
+			want:    want{code: 1, reason: "the 10s of --timeout are over", hint: "set --timeout higher", state: nothingChanged}},
 		{name: "API server throttles", provoke: through(throttled, proxy.Session{Plan: between(inTheMiddle, inTheMiddle+20, proxy.TooMany)}), shown: moment(throttled),
 			want: want{code: 0, reason: "the API server throttles requests", says: []string{"429 Too Many Requests"}}},
 		{name: "API server not there", provoke: changed(func(c *clientcmdapi.Config) { cluster(c).Server = "https://127.0.0.1:1" }),
@@ -78,6 +78,11 @@ func between(first, last int, kind proxy.Kind) proxy.Plan {
 	}
 }
 
+// after returns when a --timeout is over.
+func after(timeout time.Duration) func(*testing.T, *harness.Site) time.Time {
+	return func(*testing.T, *harness.Site) time.Time { return time.Now().Add(timeout) }
+}
+
 // through puts a proxy that disturbs between pwdeploy and the API server, and notes when it begins.
 func through(began chan time.Time, session proxy.Session) func(*testing.T, *harness.Site) {
 	plan := session.Plan
@@ -89,6 +94,7 @@ func through(began chan time.Time, session proxy.Session) func(*testing.T, *harn
 		return kind
 	}
 	return func(t *testing.T, s *harness.Site) {
+		forget(began)
 		ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 		t.Cleanup(stop)
 		p, err := proxy.Start(ctx, harness.Admin(t).Config)

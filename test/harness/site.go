@@ -75,7 +75,7 @@ func (s *Site) Command(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Stdin = strings.NewReader("")
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = 30 * time.Second
+	cmd.WaitDelay = 2 * time.Minute
 	var err error
 	cmd.Env, err = s.Environ()
 	return cmd, err

@@ -99,10 +99,11 @@ func MakeNamespace(t *testing.T, name string, labels map[string]string) {
 		t.Fatal(err)
 	}
 	RemoveNamespace(t, name)
-	// Pods need the account, which a controller makes a moment later.
-	Eventually(t, "the default ServiceAccount of "+name, func() bool {
-		_, err := Admin(t).CoreV1().ServiceAccounts(name).Get(t.Context(), "default", metav1.GetOptions{})
-		return err == nil
+	// Controllers make these a moment later. Pods need the account, and what appears by itself is no test's doing.
+	Eventually(t, "what every namespace holds is in "+name, func() bool {
+		_, noAccount := Admin(t).CoreV1().ServiceAccounts(name).Get(t.Context(), "default", metav1.GetOptions{})
+		_, noAuthority := Admin(t).CoreV1().ConfigMaps(name).Get(t.Context(), "kube-root-ca.crt", metav1.GetOptions{})
+		return noAccount == nil && noAuthority == nil
 	})
 }
 

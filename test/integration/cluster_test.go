@@ -206,6 +206,8 @@ func differences(before, after snapshot) []string {
 	for key, was := range before {
 		is, ok := after[key]
 		switch {
+		case was.controller != "" && !before.has(was.controller):
+			// An orphan, such as the pod of a hook's Job: the garbage collector's to take away when it gets to it.
 		case !ok:
 			out = append(out, key+" is gone")
 		case is.uid != was.uid:

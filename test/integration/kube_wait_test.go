@@ -183,7 +183,7 @@ func TestWaitProblems(t *testing.T) {
 				setPodStatus(t, ns, *test.status, 2)
 			}
 			// What may pass is waited for: the wait ends when it has been told, however long the cluster took to show it.
-			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+			ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer stop()
 			err := client.Wait(ctx, []kube.Ref{ref}, func(states []kube.Readiness) {
 				if !test.final && containsAll(fmt.Sprint(states), test.want) {
@@ -303,10 +303,9 @@ func TestWaitWatchCut(t *testing.T) {
 		done <- client.Wait(within(t, 2*time.Minute), []kube.Ref{ref}, func([]kube.Readiness) { told <- struct{}{} })
 	}()
 	<-told
+	eventually(t, "the watches are open", func() bool { return cut.count() >= 4 })
 	before := traffic.count()
-	if n := cut.cut(); n < 4 {
-		t.Fatalf("%d watches were open", n)
-	}
+	cut.cut()
 	apply(t, client, deployment(t, ns, "web", "", ""))
 	if err := <-done; err != nil {
 		t.Fatal(err)
@@ -335,16 +334,21 @@ func (c *cutter) wrap(next http.RoundTripper) http.RoundTripper {
 	})
 }
 
-// cut closes all open watches and says how many there were.
-func (c *cutter) cut() int {
+// count says how many watches are open.
+func (c *cutter) count() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n := len(c.open)
+	return len(c.open)
+}
+
+// cut closes all open watches.
+func (c *cutter) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, o := range c.open {
 		o.Close()
 	}
 	c.open = nil
-	return n
 }
 
 // TestAssess says of each object how it is, at one moment and without waiting.

@@ -29,7 +29,7 @@ func TestUpInterrupted(t *testing.T) {
 	begin := time.Now()
 	interrupt()
 	r := <-finished
-	if r.Code != 130 || time.Since(begin) > 30*time.Second || !strings.Contains(r.Errors, "Running pwdeploy up again is safe: it goes on where this one stopped.") {
+	if r.Code != 130 || time.Since(begin) > 90*time.Second || !strings.Contains(r.Errors, "Running pwdeploy up again is safe: it goes on where this one stopped.") {
 		t.Errorf("exit code %d after %s\n%s", r.Code, time.Since(begin), r.Errors)
 	}
 	if inv, err := connect(t, nil).ReadInventory(t.Context(), s.App); err != nil || inv == nil || inv.Complete {
@@ -328,7 +328,7 @@ func TestHookLastWords(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Env = []string{"PWDEPLOY_INGRESS_CHART_VALUES=" + values}
-	late := s.Pwdeploy(t.Context(), "up", "--timeout", "20s")
+	late := s.Pwdeploy(t.Context(), "up", "--timeout", "40s")
 	_, end, _ := strings.Cut(late.Errors, "Error:")
 	for _, words := range []string{"ingress-nginx: not ready in time", "Job " + s.Ingress + "/ingress-nginx-admission-create: ", "Unschedulable", "Hint: ",
 		"  ingress-nginx  installing chart ingress-nginx 4.15.1 was cut off, waiting for Job ingress-nginx-admission-create; the next run recovers the release\n"} {

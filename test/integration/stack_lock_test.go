@@ -59,7 +59,7 @@ func TestUpKilled(t *testing.T) {
 		t.Fatal("the lock of the dead is gone")
 	}
 	begin := time.Now()
-	s.Env = append(s.Env, "PWDEPLOY_TIMEOUT=1m")
+	s.Env = append(s.Env, "PWDEPLOY_TIMEOUT=90s")
 	r := s.Pwdeploy(t.Context(), "up")                                      // still nobody answers
 	if took := time.Since(begin); took < kube.LeaseDuration-6*time.Second { // the heartbeat may be 5 s old
 		t.Errorf("taken over after %s", took)

@@ -69,8 +69,8 @@ func TestRefused(t *testing.T) {
 		"a bad chart digest":       {prepare: env("PWDEPLOY_REDIS_CHART_DIGEST=123"), code: 2, message: "123", hint: ""},
 
 		"an unknown context": {args: []string{"--context", "nowhere"}, code: 4, message: `context "nowhere" is not in the kubeconfig`, hint: "known contexts"},
-		"nothing listens": {code: 4, message: "nothing listens", hint: "--context", prepare: config(func(t *testing.T, c *clientcmdapi.Config) {
-			c.Clusters[c.Contexts[c.CurrentContext].Cluster].Server = "https://" + closedPort(t)
+		"nothing listens": {code: 4, message: "nothing listens", hint: "--context", prepare: config(func(_ *testing.T, c *clientcmdapi.Config) {
+			c.Clusters[c.Contexts[c.CurrentContext].Cluster].Server = closedPort
 		})},
 		"expired credentials": {code: 4, message: "refuses the credentials", hint: "log in again", prepare: config(func(_ *testing.T, c *clientcmdapi.Config) {
 			c.AuthInfos[c.Contexts[c.CurrentContext].AuthInfo] = &clientcmdapi.AuthInfo{Token: "expired"}

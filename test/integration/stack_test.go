@@ -64,6 +64,21 @@ func (s *site) up(t *testing.T, args ...string) stack.UpResult {
 	return out
 }
 
+// lateUp runs up, whose --timeout has to end while it waits for what the words tell of. A slow machine may not come that
+// far in the time: up goes on where it stopped, so that a later run does.
+func (s *site) lateUp(t *testing.T, timeout, words string) result {
+	t.Helper()
+	var r result
+	for range 4 {
+		r = s.Pwdeploy(t.Context(), "up", "--timeout", timeout)
+		if _, end, _ := strings.Cut(r.Errors, "Error:"); strings.Contains(end, words) {
+			break
+		}
+		t.Logf("not yet, exit code %d:\n%s", r.Code, r.Errors)
+	}
+	return r
+}
+
 func (s *site) down(t *testing.T, args ...string) stack.DownResult {
 	t.Helper()
 	var out stack.DownResult

@@ -374,7 +374,7 @@ func (s *site) engine(t *testing.T, traffic *requests) *stack.Engine {
 func TestUpWebhookSilent(t *testing.T) {
 	s := newSite(t)
 	s.cleanUp(t)
-	r := s.Pwdeploy(t.Context(), "up", "--timeout", "30s")
+	r := s.lateUp(t, "30s", "validate.nginx.ingress.kubernetes.io")
 	requireRefused(t, r, 1, "validate.nginx.ingress.kubernetes.io", "kubectl get validatingwebhookconfigurations")
 	if read(t, kube.Ref{GroupVersionKind: kube.IngressKind, Namespace: s.App, Name: "pw-crud"}) != nil {
 		t.Error("the Ingress is there")
@@ -389,7 +389,7 @@ func TestUpNotServed(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.ForeignController(t).Close()
-	r := s.Pwdeploy(t.Context(), "up", "--timeout", "40s")
+	r := s.lateUp(t, "40s", "is not served")
 	requireRefused(t, r, 1, "endpoint: http://"+s.Host+"/pw is not served", "pwdeploy status")
 	if r := s.Pwdeploy(t.Context(), "status"); r.Code != 3 || !strings.Contains(r.Out, "not served") {
 		t.Errorf("status: exit code %d\n%s%s", r.Code, r.Out, r.Errors)

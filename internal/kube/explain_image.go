@@ -88,5 +88,14 @@ func registryAnswer(message string) int {
 			return code
 		}
 	}
+	for _, refusal := range refusals {
+		if strings.Contains(message, refusal) {
+			return http.StatusUnauthorized
+		}
+	}
 	return 0
 }
+
+// refusals are what stands in place of a status line where a registry wants a login: what containerd and Docker make of a
+// token that is not good for the image, and the OCI distribution specification's error codes as CRI-O passes them on.
+var refusals = []string{"pull access denied", "authorization failed", "authentication required", "access to the resource is denied"}

@@ -58,6 +58,10 @@ func TestExplainPod(t *testing.T) {
 			pod:  waits("ErrImagePull", `unexpected status from HEAD request to https://reg.test/v2/a/b/manifests/1: 503 Service Unavailable`),
 			want: "Pod ns/p: ErrImagePull", hint: "the registry is in trouble", verdict: "still waiting: this may pass",
 		},
+		"the registry's token is not good for it": {
+			pod:  waits("ErrImagePull", `failed to pull and unpack image "docker.io/a/b:1": failed to resolve reference "docker.io/a/b:1": pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed`),
+			want: "Pod ns/p: ErrImagePull", hint: "needs a login (the pod names no imagePullSecrets)", verdict: "waiting 15s more: this may pass",
+		},
 		"the registry has no certificate": {
 			pod:  waits("ErrImagePull", `failed to do request: Head "https://10.0.0.1:5000/v2/a/b/manifests/1": http: server gave HTTP response to HTTPS client`),
 			want: "Pod ns/p: ErrImagePull", hint: "speaks plain HTTP", verdict: "waiting 15s more: this may pass",

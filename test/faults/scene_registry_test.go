@@ -27,8 +27,10 @@ func registryScenes() []scene {
 		useImageOf(s, serve(t, http.NotFoundHandler()))
 	}, shown: showsApp(waitsFor("ErrImagePull", "ImagePullBackOff")),
 		want: want{code: 1, object: "Pod {app}/pw-crud", reason: "server gave HTTP response to HTTPS client", says: []string{"ImagePull"}, state: appWaits, hint: "speaks plain HTTP"}}
+	private := scene{name: "registry wants a login (token)", provoke: privateRegistry, shown: showsApp(waitsFor("ErrImagePull", "ImagePullBackOff")),
+		want: want{code: 1, object: "Pod {app}/pw-crud", reason: "authorization failed", says: []string{"ImagePull"}, state: appWaits, hint: "imagePullSecrets"}}
 	return []scene{
-		plain,
+		plain, private,
 		answers("image not found (404)", http.StatusNotFound, "MANIFEST_UNKNOWN", "manifest unknown", nil,
 			want{reason: "not found", says: []string{"ImagePull"}, hint: "check that image"}),
 		answers("registry refuses (401)", http.StatusUnauthorized, "UNAUTHORIZED", "authentication required", nil,
@@ -57,6 +59,24 @@ func registry(status int, code, message string) func(*testing.T, *harness.Site) 
 		allowPlainHTTP(t, address)
 		useImageOf(s, address)
 	}
+}
+
+// privateRegistry has up deploy an image of a registry that gives everybody a token which is good for nothing, as Docker Hub
+// does for images that are private or do not exist (https://distribution.github.io/distribution/spec/auth/token/).
+func privateRegistry(t *testing.T, s *harness.Site) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/token", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"token": "of-nobody"}`) })
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		challenge := fmt.Sprintf(`Bearer realm="http://%s/token",service="registry",scope="repository:pw/crudservice:pull"`, r.Host)
+		if r.Header.Get("Authorization") != "" {
+			challenge += `,error="insufficient_scope"`
+		}
+		w.Header().Set("WWW-Authenticate", challenge)
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	address := serve(t, mux)
+	allowPlainHTTP(t, address)
+	useImageOf(s, address)
 }
 
 // useImageOf has up deploy an image of a registry.

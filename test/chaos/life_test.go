@@ -15,7 +15,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/pwdeploy/pwdeploy/internal/kube"
 	"github.com/pwdeploy/pwdeploy/test/chaos/proxy"
 	"github.com/pwdeploy/pwdeploy/test/harness"
 	"github.com/pwdeploy/pwdeploy/test/snapshot"
@@ -41,10 +40,12 @@ func newLife(t *testing.T, c course) *life {
 	l.base = strings.TrimSuffix(l.site.App, "-app")
 	if c.before {
 		for _, ns := range []string{l.site.App, l.site.Redis} {
-			harness.Create(t, harness.Object(t, "", "{apiVersion: v1, kind: Namespace, metadata: {name: "+ns+", labels: {team: crud}}}"))
+			harness.MakeNamespace(t, ns, map[string]string{"team": "crud"})
 		}
 	}
-	l.makeVolume(t)
+	if !c.addsData {
+		harness.Volume(t, l.base)
+	}
 	var err error
 	if l.proxy, err = proxy.Start(t.Context(), harness.Admin(t).Config); err != nil {
 		t.Fatal(err)
@@ -186,14 +187,6 @@ func (l *life) addData(t *testing.T) {
 	t.Helper()
 	harness.Create(t, harness.Object(t, l.site.Redis, `{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: `+claimName+`, labels: {
   app.kubernetes.io/instance: redis, app.kubernetes.io/name: redis}}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}`))
-}
-
-// makeVolume makes the one volume of a class, for Redis' master: nothing on a control plane makes volumes.
-func (l *life) makeVolume(t *testing.T) {
-	t.Helper()
-	ref := kube.RefOf(harness.Create(t, harness.Object(t, "", `{apiVersion: v1, kind: PersistentVolume, metadata: {name: `+l.base+`}, spec: {
-  storageClassName: `+l.base+`, capacity: {storage: 100Gi}, accessModes: [ReadWriteOnce], hostPath: {path: /nowhere}}}`)))
-	t.Cleanup(func() { harness.Remove(t, ref) })
 }
 
 // settle bounds the wait for what controllers do when a command has ended: they remove old pods, for one.

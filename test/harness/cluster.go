@@ -249,6 +249,14 @@ func UserWithoutIngresses(t *testing.T) string {
 	return user
 }
 
+// Volume makes one volume for one claim, of a class of its own name: there is no provisioner.
+func Volume(t *testing.T, name string) {
+	t.Helper()
+	ref := kube.RefOf(Create(t, Object(t, "", `{apiVersion: v1, kind: PersistentVolume, metadata: {name: `+name+`}, spec: {
+  storageClassName: `+name+`, capacity: {storage: 100Gi}, accessModes: [ReadWriteOnce], hostPath: {path: /nowhere}}}`)))
+	t.Cleanup(func() { Remove(t, ref) })
+}
+
 // Kubeconfig writes a changed copy of the lab's.
 func Kubeconfig(t *testing.T, change func(*clientcmdapi.Config)) string {
 	t.Helper()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pwdeploy/pwdeploy/internal/kube"
 	"github.com/pwdeploy/pwdeploy/internal/stack"
+	"github.com/pwdeploy/pwdeploy/test/harness"
 )
 
 var disruptionBudgetKind = schema.GroupVersionKind{Group: "policy", Version: "v1", Kind: "PodDisruptionBudget"}
@@ -183,16 +184,6 @@ func (s *site) redisValues(t *testing.T, text string) {
 	s.Env = []string{"PWDEPLOY_REDIS_CHART_VALUES=" + path}
 }
 
-// volume makes one volume for one claim, of a class of its own name: there is no provisioner.
-func volume(t *testing.T) string {
-	t.Helper()
-	name := uniqueName("it")
-	ref := kube.RefOf(create(t, object(t, "", `{apiVersion: v1, kind: PersistentVolume, metadata: {name: `+name+`}, spec: {
-  storageClassName: `+name+`, capacity: {storage: 100Gi}, accessModes: [ReadWriteOnce], hostPath: {path: /nowhere}}}`)))
-	t.Cleanup(func() { remove(t, ref) })
-	return name
-}
-
 // TestRecreateRelease: what Helm could not change of a release is told before anything is touched, with the object and
 // the field, and made anew by those who say so. Claims stay, and a run that was killed half-way is taken up.
 func TestRecreateRelease(t *testing.T) {
@@ -211,7 +202,9 @@ func TestRecreateRelease(t *testing.T) {
 		requireUntouched(t, before, s.snapshot(t))
 	}
 
-	persistent := "master: {persistence: {enabled: true, storageClass: " + volume(t) + "}}\n"
+	class := uniqueName("it")
+	harness.Volume(t, class)
+	persistent := "master: {persistence: {enabled: true, storageClass: " + class + "}}\n"
 	s.redisValues(t, persistent)
 	refused()
 	refused("--take-over")
